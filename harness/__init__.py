@@ -1,0 +1,120 @@
+"""Assay: which delivery and processing guarantee does a RabbitMQ or NATS configuration actually keep under faults?
+
+The public names, imported when they are first asked for: importing this loads no driver. Nothing inside the package
+imports it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.brokers.memory.configuration import Memory as Memory
+    from harness.brokers.memory.queue import Bugs as Bugs
+    from harness.brokers.nats.configuration import JetStream as JetStream
+    from harness.brokers.nats.configuration import Nats as Nats
+    from harness.brokers.rabbitmq.configuration import Classic as Classic
+    from harness.brokers.rabbitmq.configuration import Quorum as Quorum
+    from harness.brokers.rabbitmq.configuration import RabbitMQ as RabbitMQ
+    from harness.errors import AssayError as AssayError
+    from harness.errors import Refused as Refused
+    from harness.errors import Trouble as Trouble
+    from harness.errors import Undecided as Undecided
+    from harness.errors import Violated as Violated
+    from harness.faults.client import KillClient as KillClient
+    from harness.faults.network import AcknowledgementLoss as AcknowledgementLoss
+    from harness.faults.network import Blackhole as Blackhole
+    from harness.faults.network import Disconnect as Disconnect
+    from harness.faults.network import Latency as Latency
+    from harness.faults.node import Kill as Kill
+    from harness.faults.nothing import Nothing as Nothing
+    from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
+    from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
+    from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
+    from harness.guarantee import AT_MOST_ONCE_PROCESSED as AT_MOST_ONCE_PROCESSED
+    from harness.guarantee import EXACTLY_ONCE as EXACTLY_ONCE
+    from harness.guarantee import EXACTLY_ONCE_PROCESSED as EXACTLY_ONCE_PROCESSED
+    from harness.guarantee import GENUINE as GENUINE
+    from harness.guarantee import NEVER_AGAIN as NEVER_AGAIN
+    from harness.guarantee import ORDERED as ORDERED
+    from harness.guarantee import PUBLISH_ONCE as PUBLISH_ONCE
+    from harness.guarantee import Guarantee as Guarantee
+    from harness.guarantee import Status as Status
+    from harness.operation import CrashPoint as CrashPoint
+    from harness.operation import Role as Role
+    from harness.processing.ack_after import AckAfterEffect as AckAfterEffect
+    from harness.processing.ack_before import AckBeforeEffect as AckBeforeEffect
+    from harness.processing.ack_before import AckBeforeEffectUnflushed as AckBeforeEffectUnflushed
+    from harness.processing.transaction import Transaction as Transaction
+    from harness.run import Run as Run
+    from harness.scenario.matrix import matrix as matrix
+    from harness.scenario.scenario import Cell as Cell
+    from harness.scenario.scenario import Scenario as Scenario
+    from harness.scenario.schedule import Repeat as Repeat
+    from harness.scenario.workload import Steady as Steady
+    from harness.sinks.sqlite import SQLite as SQLite
+    from harness.system.topology import Direction as Direction
+
+    PRODUCER = Role.PRODUCER
+    CONSUMER = Role.CONSUMER
+    BOTH = Role.BOTH
+    LEADER = Role.LEADER
+    FOLLOWER = Role.FOLLOWER
+    ANY_NODE = Role.ANY_NODE
+
+_MODULES = {
+    "harness.brokers.memory.configuration": ("Memory",),
+    "harness.brokers.memory.queue": ("Bugs",),
+    "harness.brokers.nats.configuration": ("JetStream", "Nats"),
+    "harness.brokers.rabbitmq.configuration": ("Classic", "Quorum", "RabbitMQ"),
+    "harness.errors": ("AssayError", "Refused", "Trouble", "Undecided", "Violated"),
+    "harness.faults.client": ("KillClient",),
+    "harness.faults.network": ("AcknowledgementLoss", "Blackhole", "Disconnect", "Latency"),
+    "harness.faults.node": ("Kill",),
+    "harness.faults.nothing": ("Nothing",),
+    "harness.guarantee": (
+        "AT_LEAST_ONCE",
+        "AT_LEAST_ONCE_PROCESSED",
+        "AT_MOST_ONCE",
+        "AT_MOST_ONCE_PROCESSED",
+        "EXACTLY_ONCE",
+        "EXACTLY_ONCE_PROCESSED",
+        "GENUINE",
+        "NEVER_AGAIN",
+        "ORDERED",
+        "PUBLISH_ONCE",
+        "Guarantee",
+        "Status",
+    ),
+    "harness.operation": ("CrashPoint", "Role"),
+    "harness.processing.ack_after": ("AckAfterEffect",),
+    "harness.processing.ack_before": ("AckBeforeEffect", "AckBeforeEffectUnflushed"),
+    "harness.processing.transaction": ("Transaction",),
+    "harness.run": ("Run",),
+    "harness.scenario.matrix": ("matrix",),
+    "harness.scenario.scenario": ("Cell", "Scenario"),
+    "harness.scenario.schedule": ("Repeat",),
+    "harness.scenario.workload": ("Steady",),
+    "harness.sinks.sqlite": ("SQLite",),
+    "harness.system.topology": ("Direction",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_ROLES = ("PRODUCER", "CONSUMER", "BOTH", "LEADER", "FOLLOWER", "ANY_NODE")
+
+__all__ = sorted([*_HOMES, *_ROLES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _ROLES:
+        value = getattr(import_module("harness.operation").Role, name)
+    else:
+        raise AttributeError(f"module 'harness' has no public name {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
