@@ -1,0 +1,210 @@
+"""How do journals and proceedings become a history? They are joined, once, when nobody writes any more.
+
+Works from files alone, so the run of a harness that was killed can be frozen later: what has no answer stays INFO, what
+was not read stays unread, and the terms say that the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import Refused
+from harness.history import journal as j
+from harness.history import proceedings
+from harness.history.columns import NEVER, TABLES
+from harness.history.history import Array, History, Table
+from harness.history.join import CURE, Words, deliveries_of, of_kind, publications_of, read_journal
+from harness.history.terms import Claimed, Counter, InjectionTerms, Terms
+from harness.operation import AckKind, AcknowledgedBy, CrashPoint
+
+
+def freeze(directory: Path) -> History:
+    """The history of a run directory, from its journals and proceedings. Raises Refused where they are none."""
+    lines = list(proceedings.read(directory))
+    if not any(line.get("kind") == "terms" for line in lines):
+        raise Refused(f"{directory} holds no proceedings of a run", cure=CURE)
+    words = Words()
+    stated: dict[str, Any] = {}
+    for line in lines:
+        if line["kind"] == "terms":
+            pairs = [*stated.get("clock_pairs", ()), *line.get("clock_pairs", ())]
+            stated.update(line)
+            stated["clock_pairs"] = pairs
+    confirms = stated["acknowledged_by"] == int(AcknowledgedBy.BROKER)
+    ack = AckKind(stated["ack"])
+    clients = {line["number"]: line for line in lines if line["kind"] == "client"}
+    published: list[dict[str, Array]] = []
+    delivered: list[dict[str, Array]] = []
+    health: list[tuple[int, int, int, int, int, bool]] = []
+    crashes: dict[int, tuple[int, int]] = {}
+    truncated: list[str] = []
+    for path in sorted((directory / "journals").glob("*.journal"), key=_number):
+        journal = read_journal(path, words)
+        client = clients.get(journal.client)
+        if client is None:
+            if len(journal.records):
+                raise Refused(f"{path}: client {journal.client} is not in the proceedings", cure=CURE)
+            continue
+        if journal.truncated:
+            truncated.append(client["name"])
+        published.append(publications_of(journal, confirms))
+        delivered.append(deliveries_of(journal, words.number(client["group"] or "group"), ack))
+        for state in of_kind(journal, j.STATE):
+            what = int(journal.words[min(int(state["code"]), len(journal.words) - 1)])
+            at_ns = int(state["x0"]) - journal.origin_ns
+            health.append((at_ns, journal.client, words.number(client["name"]), what, int(state["x1"]), False))
+        for crash in of_kind(journal, j.CRASH):
+            point = words.number(CrashPoint.numbered(int(crash["a"])))
+            crashes[journal.client] = (point, int(crash["x0"]) - journal.origin_ns)
+    for line in lines:
+        if line["kind"] == "health":
+            health.append(
+                (
+                    line["time_ns"],
+                    line["client"],
+                    words.number(line["member"]),
+                    words.number(line["state"]),
+                    line["value"],
+                    line["planned"],
+                )
+            )
+    health.sort(key=lambda row: row[0])
+    peers = [line for line in lines if line["kind"] == "peers"]
+    tables = {
+        "publications": _table("publications", published),
+        "deliveries": _table("deliveries", delivered),
+        "effects": _effects(lines),
+        "clients": _clients(clients, lines, crashes, peers, words),
+        "phases": _rows(
+            "phases",
+            (
+                (words.number(line["phase"]), line["trial"], line["begin_ns"], line["end_ns"])
+                for line in lines
+                if line["kind"] == "phase"
+            ),
+        ),
+        "health": _rows("health", health),
+        **_census(lines, words),
+    }
+    terms = _terms(stated, lines, peers, truncated)
+    return History(tables=tables, terms=terms, words=tuple(words.numbers))
+
+
+def freeze_abandoned(directory: Path) -> History:
+    """The history of a run whose harness did not come to its end: as `freeze`, and the terms say so."""
+    history = freeze(directory)
+    if history.terms.interrupted:
+        return history
+    known = {field.name: getattr(history.terms, field.name) for field in fields(Terms)}
+    interrupted = "the harness ended before the run did"
+    return History(history.tables, Terms(**{**known, "interrupted": interrupted}), history.words)
+
+
+def _number(path: Path) -> int:
+    number = path.name.split(".")[-2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _table(name: str, parts: list[dict[str, Array]]) -> Table:
+    if not parts:
+        return Table.empty(name)
+    return Table(name, {column: np.concatenate([part[column] for part in parts]) for column in TABLES[name]})
+
+
+def _rows(name: str, rows: Iterable[tuple[Any, ...]]) -> Table:
+    columns = list(zip(*rows, strict=True))
+    if not columns:
+        return Table.empty(name)
+    return Table(name, dict(zip(TABLES[name], (list(column) for column in columns), strict=True)))
+
+
+def _effects(lines: list[dict[str, Any]]) -> Table:
+    rows = [row for line in lines if line["kind"] == "effects" for row in line["rows"]]
+    return _rows("effects", ((*row, place) for place, row in enumerate(rows)))
+
+
+def _clients(
+    clients: Mapping[int, Mapping[str, Any]],
+    lines: list[dict[str, Any]],
+    crashes: Mapping[int, tuple[int, int]],
+    peers: list[dict[str, Any]],
+    words: Words,
+) -> Table:
+    ends = {line["number"]: line for line in lines if line["kind"] == "end"}
+    strangers = {stranger.split(" from ")[0] for line in peers for stranger in line["strangers"]}
+    rows = []
+    for number, client in sorted(clients.items()):
+        end = ends.get(number, {})
+        point, crash_ns = crashes.get(number, (0, NEVER))
+        rows.append(
+            (
+                number,
+                words.number(client["name"]),
+                words.number(client["slot"]),
+                words.number(client["role"]),
+                words.number(client["group"]),
+                client["start_ns"],
+                end.get("end_ns", NEVER),
+                end.get("exit", -1) if end else -1,
+                end.get("planned", False),
+                client["name"] not in strangers,
+                point,
+                crash_ns,
+            )
+        )
+    return _rows("clients", rows)
+
+
+def _census(lines: list[dict[str, Any]], words: Words) -> dict[str, Table]:
+    census = next((line for line in lines if line["kind"] == "census"), None)
+    if census is None:
+        return {"census": Table.empty("census"), "dropped": Table.empty("dropped")}
+    sequences = census["sequences"] or [0] * len(census["found"])
+    places = [words.number(place) for place in census["places"]]
+    return {
+        "census": _rows("census", zip(census["found"], places, sequences, strict=True)),
+        "dropped": _rows(
+            "dropped", ((int(message), words.number(policy)) for message, policy in census["dropped"].items())
+        ),
+    }
+
+
+def _terms(
+    stated: Mapping[str, Any], lines: list[dict[str, Any]], peers: list[dict[str, Any]], truncated: list[str]
+) -> Terms:
+    known = {field.name for field in fields(Terms)}
+    values = {name: value for name, value in stated.items() if name in known}
+    census = next((line for line in lines if line["kind"] == "census"), None)
+    if census is not None:
+        comparable = set(census["comparable"])
+        values["counters"] = tuple(
+            Counter(name=name, value=value, comparable=name in comparable)
+            for name, value in sorted(census["counters"].items())
+        )
+        values["census_corrupt"] = census["corrupt"]
+        values["census_foreign"] = census["foreign"]
+    values["injections"] = tuple(
+        InjectionTerms(**{**_without(line, "kind"), "targets": tuple(line["targets"])})
+        for line in lines
+        if line["kind"] == "injection"
+    )
+    values["claims"] = tuple(Claimed(**claim) for claim in stated.get("claims", ()))
+    asked = [line["ok"] for line in peers if line["ok"] is not None]
+    values["peers_all_proxy"] = all(asked) if asked else None
+    values["truncated_journals"] = tuple(truncated)
+    values["clock_pairs"] = tuple((int(run), int(real)) for run, real in stated["clock_pairs"])
+    for name in ("faults", "groups", "policies"):
+        if name in values:
+            values[name] = tuple(values[name])
+    values["acknowledged_by"] = AcknowledgedBy(values["acknowledged_by"])
+    values["ack"] = AckKind(values["ack"])
+    return Terms(**values)
+
+
+def _without(line: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key != name}
