@@ -1,0 +1,257 @@
+"""What a broker and a sink are to the rest of Assay: the protocols that every broker's and sink's folder implements.
+
+*Configuration*: a frozen record, no driver behind it. *Broker*: our end: prepares, asks who leads, reads what is left,
+counts. *Connection*: a client's end, inside the client's own process, on its event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from harness.operation import AckKind, Outcome
+from harness.system.topology import NodeSpec
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a configuration's clients may believe, and what judges must know of it: goes into the terms.
+
+    `confirms`: whether the broker answers publishes. `ack`: how deliveries are settled. `retry`: none, "same-id" or
+    "new-id" (the broker's deduplication id; the message's own id never changes). `drain`: how to know that everything
+    was read: "declare" (RabbitMQ passive declare), "consumer-info" (JetStream), "counters" (exact ones: memory),
+    "silence" (NATS core).
+    `redelivery_horizon_s`: longest time after which the broker hands an unsettled delivery of a client whose end it
+    did not see to another. `pulled`: consumption by fetch (a fetch has an invocation; a push has none).
+    `redelivered_promise`: whether "not redelivered" promises that nobody has seen the message.
+    `stores`: whether messages outlive their consumer's absence at all. `settings`: what the report shows, by name.
+    """
+
+    confirms: bool
+    ack: AckKind
+    drain: str
+    redelivery_horizon_s: float
+    retry: str = "none"
+    pulled: bool = False
+    redelivered_promise: bool = False
+    ordered: bool = True
+    stores: bool = True
+    ack_wait_s: float | None = None
+    retry_limit: int = 0
+    policies: tuple[str, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+class Configuration(Protocol):
+    """One way to set up a broker and its clients. Frozen, hashable, plain data; imports no driver.
+
+    `name` starts with the family: "rabbitmq-quorum-confirms". `family` names the folder of harness/brokers/ whose
+    `broker.Broker` and `connection.Connection` serve it.
+    """
+
+    @property
+    def name(self) -> str:
+        """Starts with the family."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """The folder of harness/brokers/ that serves it."""
+        ...
+
+    def nodes(self) -> tuple[NodeSpec, ...]:
+        """The nodes that it runs on. Configurations with equal nodes can share a warm broker."""
+        ...
+
+    def promise(self) -> Promise:
+        """What its clients may believe."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What the broker itself still holds or counts at the end of a run.
+
+    `found`: packed ids of the messages that the auditor read, with where it read them (queue, stream or dead-letter
+    queue), in the order read. `sequences`: broker sequence of each (0 where there is none). `exhaustive`: whether it
+    read to the end (a queue that no longer exists is an exhaustive read of zero messages). `counters`: the broker's own
+    (published, delivered, acked, redelivered, ... by name, those it has); `comparable`: the names among them that no
+    restart has reset. `dropped`: message id -> policy that dropped it, where the broker says so.
+    """
+
+    found: tuple[int, ...]
+    places: tuple[str, ...]
+    exhaustive: bool
+    sequences: tuple[int, ...] = ()
+    counters: Mapping[str, int] = field(default_factory=dict)
+    comparable: frozenset[str] = frozenset()
+    dropped: Mapping[int, str] = field(default_factory=dict)
+    why_not: str | None = None
+    corrupt: int = 0
+    foreign: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One client connection as the broker lists it: the client's name, its address as the broker sees it, the node."""
+
+    client: str
+    host: str
+    port: int
+    node: str
+
+
+class Broker(Protocol):
+    """Our end of one configuration on one topology, for one cell after another.
+
+    Made by `Broker(configuration, topology, cell)`, where `cell` is a short name (letters, digits, hyphens) that makes
+    its queue, stream or vhost its own. Every wait is a condition with a limit. All its own connections go through the
+    links of the slot "harness", which no fault touches. It never publishes.
+    """
+
+    def whole(self) -> str | None:
+        """None when every node answers by its protocol and all members see each other; else what is missing. Fast
+        (polled every 20 ms), never raises for a node that is down or booting."""
+        ...
+
+    def prepare(self) -> None:
+        """Create this cell's queue, stream, vhost; returns when it is usable and its replicas are in sync."""
+        ...
+
+    def ready(self) -> str | None:
+        """None when this cell's queue or stream has a leader and all its replicas; else what is missing."""
+        ...
+
+    def leader(self) -> str:
+        """Name of the node that leads the cell's queue or stream (of a single node: that node). Asked now, of the
+        broker, over a persistent connection. Raises Trouble when nobody leads."""
+        ...
+
+    def version(self) -> str:
+        """The version that the broker itself declares."""
+        ...
+
+    def peers(self) -> Sequence[Peer]:
+        """Client connections of this cell (never our own) as the broker sees them."""
+        ...
+
+    def services(self) -> tuple[str, ...]:
+        """Names of the node services that clients dial ("amqp", "client")."""
+        ...
+
+    def orders(self) -> Mapping[str, object]:
+        """Plain data that a client's Connection needs (queue, stream, subject, vhost): part of the client's spec."""
+        ...
+
+    def drained(self) -> str | None:
+        """None when nothing is left to deliver and nothing awaits settlement, asked twice where counters lag; else what
+        is left. For `drain == "silence"` always None: the runner waits for silence itself."""
+        ...
+
+    def census(self, run: int) -> Census:
+        """Read by identity whatever is left, and the broker's own counters. Called after all consumers have ended."""
+        ...
+
+    def discard(self) -> None:
+        """Delete this cell's queue, stream, vhost, so that the warm topology can serve another cell."""
+        ...
+
+    def close(self) -> None:
+        """Close our own connections. Idempotent."""
+        ...
+
+
+@dataclass(slots=True)
+class Received:
+    """One delivery as the connection hands it to the client's body. `handle` is the connection's own."""
+
+    payload: bytes
+    received_ns: int
+    fetch_invoked_ns: int
+    broker_sequence: int
+    redelivered: bool
+    delivery_count: int
+    handle: object
+    epoch: int
+
+
+class Listener(Protocol):
+    """What a connection tells the client's body; all calls come on the event loop, all times are raw monotonic ns."""
+
+    def confirmed(
+        self, tag_first: int, tag_last: int, outcome: Outcome, at_ns: int, sequence: int, duplicate: bool, error: str
+    ) -> None:
+        """The broker answered the publishes tag_first..tag_last (closed range). `error` is "" for OK, else the code."""
+        ...
+
+    def received(self, delivery: Received) -> None:
+        """A delivery arrived."""
+        ...
+
+    def lost(self, why: str) -> None:
+        """The connection ended, unasked. Called once; nothing else follows for this epoch."""
+        ...
+
+    def noted(self, what: str) -> None:
+        """Something unplanned that a judge must know: "basic.cancel", "connection.blocked", "slow-consumer", ..."""
+        ...
+
+
+class Connection(Protocol):
+    """A client's end: one epoch of one client. Made by `Connection(orders, listener, role, name, prefetch)` where
+    `orders` is the spec's plain data, with "address": [host, port] of the link to dial, and "epoch". It never retries
+    and never reconnects; after `lost` a new object is made."""
+
+    async def open(self) -> None:
+        """Connect and set up channel or subscription. Raises ConnectionError or TimeoutError (limit 5 s)."""
+        ...
+
+    def publish(self, payload: bytes, tag: int, native_id: str | None) -> bool:
+        """Hand one message to the library, at once, without waiting. `tag` counts 1, 2, 3... within the epoch; answers
+        come to `listener.confirmed`. For configurations without confirms the listener is not called. True if handed
+        over; False if the connection cannot take it now (a full buffer): the attempt is then unsent, and the next
+        publish gets the same tag."""
+        ...
+
+    def unwritten(self) -> int:
+        """Bytes handed over and not yet written to the socket."""
+        ...
+
+    async def consume(self) -> None:
+        """Start consuming; deliveries come to `listener.received`."""
+        ...
+
+    def settle(self, handle: object) -> Awaitable[Outcome] | None:
+        """Acknowledge a delivery, in the configuration's way: None where it is not answered (sent, or automatic), else
+        an awaitable that ends with OK when the broker confirmed, INFO when the answer was lost."""
+        ...
+
+    async def barrier(self) -> None:
+        """Return after the broker has answered something sent later than every settle so far on the same channel:
+        what was settled before has then been seen by the broker. Raises ConnectionError."""
+        ...
+
+    async def stop_consuming(self) -> None:
+        """Take no new deliveries; those already handed over can still be settled."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and close in order; never raises."""
+        ...
+
+
+class Sink(Protocol):
+    """Where processing leaves its effects: a frozen record (`name`, `nodes()`); `open` is found by its name."""
+
+    @property
+    def name(self) -> str:
+        """As the catalogue knows it; its module in harness/sinks/."""
+        ...
+
+    def nodes(self) -> tuple[NodeSpec, ...]:
+        """The nodes that it runs on; none for a file."""
+        ...

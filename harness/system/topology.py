@@ -1,0 +1,272 @@
+"""The nodes and links that an engine makes, as data that asks for them and protocols that stand for them.
+
+*NodeSpec*: what a node shall be; written by a broker's configuration, read by an engine, so neither knows the other.
+*Node*: one broker process, made to be broken. *Link*: the only way of one client slot to one node, through Toxiproxy.
+
+**Placeholders.** Host names, ports and paths differ between containers and local processes, so every text in a
+NodeSpec (files, arguments, environment) may hold placeholders that the engine fills in:
+
+    <<listen:SERVICE>>        host:port this node shall listen on for that service       0.0.0.0:4222
+    <<listen_host>>           the host part of it                                        0.0.0.0
+    <<port:SERVICE>>          the port this node shall listen on                         4222
+    <<address:NODE:SERVICE>>  host:port where the other nodes reach that node            nats-2:6222
+    <<host:NODE>>             the host part of it                                        nats-2
+    <<port:NODE:SERVICE>>     the port part of it                                        6222
+    <<data>>                  directory of this node's data (survives a restart)         /data
+    <<file:NAME>>             path of the node's file NAME (a key of `files`)            /etc/nats/nats-server.conf
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One node of a topology.
+
+    `name`: host name and label, unique in its topology, at least two characters. `program`: which image or executable
+    ("rabbitmq", "nats", "memory"; never "toxiproxy": links are the engine's business). `version`: of the image, None
+    for the pinned one. `services`: service name -> the port it has in a container of its own. `files`: absolute path
+    in a container -> text (local processes put them into a directory of their own, by base name). `data_path`: where
+    the program keeps its data in a container. `arguments` follow the program's own entry point.
+    """
+
+    name: str
+    program: str
+    services: Mapping[str, int]
+    version: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    data_path: str = "/data"
+
+    def key(self) -> tuple[object, ...]:
+        """What makes two specs the same node: hashable, so that a pool can share a topology."""
+        return (
+            self.name,
+            self.program,
+            self.version,
+            tuple(sorted(self.services.items())),
+            tuple(sorted(self.files.items())),
+            tuple(sorted(self.environment.items())),
+            self.arguments,
+            self.data_path,
+        )
+
+
+class NodeState(StrEnum):
+    """What a node's process is doing."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """State of a node as its engine sees it. `pid`: of the broker's first process, with `started` (ns of the boot's
+    monotonic clock or ticks: any value that differs for another process); `exit_code` when it exited."""
+
+    state: NodeState
+    pid: int | None
+    started: int | None
+    exit_code: int | None = None
+
+    def __str__(self) -> str:
+        return f"exited {self.exit_code}" if self.state is NodeState.EXITED else str(self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a fault or a configuration needs of an engine. `verbs`: names of Node and Link methods that it calls;
+    `capabilities`: "containers", "cluster", ...; compared with what the engine offers before anything starts.
+    `fresh`: the topology may not be handed on to another cell afterwards."""
+
+    verbs: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
+    fresh: bool = False
+
+
+class Node(Protocol):
+    """One broker process. Verbs return when they are done, are idempotent, and raise Trouble when they fail; after any
+    of `stop`, `kill`, `pause` the topology is dirty and is not handed on to another cell."""
+
+    name: str
+    spec: NodeSpec
+
+    def start(self) -> None:
+        """Start the process (again), with its data as it was left. Ready is the broker's to say, not ours."""
+        ...
+
+    def stop(self) -> None:
+        """SIGTERM, and wait until it has exited."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL of the broker (every process of the node), and wait until it is gone."""
+        ...
+
+    def pause(self) -> None:
+        """Freeze every process of the node."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on."""
+        ...
+
+    def status(self) -> NodeStatus:
+        """What it does now, asked of the engine or the kernel, never remembered."""
+        ...
+
+    def logs(self, lines: int = 20) -> str:
+        """Its last log lines."""
+        ...
+
+    def execute(self, *argv: str, within_s: float = 30.0) -> str:
+        """Run a command beside the broker (in its container, or as a local process with its environment) and return
+        what it printed. Raises Trouble with that output when it fails."""
+        ...
+
+
+class Direction(StrEnum):
+    """Of bytes: up is from client to broker, down is from broker to client."""
+
+    UP = "upstream"
+    DOWN = "downstream"
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that a link's proxy has read and written, by direction of flow, on connections that have ended since the
+    link was made: Toxiproxy counts a connection at its end (2.12), so a living one shows zero.
+
+    What was read and not written was withheld: exact for a direction that was blackholed when its connections ended.
+    In other directions it is an upper bound: a connection cut while its bytes were being written counts none as sent.
+    """
+
+    up_received: int
+    up_sent: int
+    down_received: int
+    down_sent: int
+
+    def withheld(self, direction: Direction) -> int:
+        """Bytes of that direction that went into the proxy and did not come out."""
+        if direction is Direction.UP:
+            return self.up_received - self.up_sent
+        return self.down_received - self.down_sent
+
+
+class Link(Protocol):
+    """The way of one client slot to one service of one node, through a proxy that survives the node's restart.
+
+    Every change is read back from the proxy's server; a change that cannot be confirmed raises Trouble. `heal` removes
+    every toxic and enables the proxy, whatever was done before.
+    """
+
+    slot: str
+    node: str
+    service: str
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """What the client dials: always 127.0.0.1."""
+        ...
+
+    def set_distance(self, latency_ms: int) -> None:
+        """One-way latency that belongs to this link: part of its healthy state, kept when it is healed."""
+        ...
+
+    def disconnect(self) -> None:
+        """End every connection (the client sees FIN at once) and refuse new ones. Bytes inside the proxy are lost."""
+        ...
+
+    def latency(self, latency_ms: int, direction: Direction) -> None:
+        """Delay every byte of that direction, on top of the distance."""
+        ...
+
+    def blackhole(self, direction: Direction) -> None:
+        """Drop every byte of that direction and keep the connection open; mending closes it."""
+        ...
+
+    def cut(self) -> Traffic:
+        """End every connection, as `disconnect` does, and count them: how a blackhole's evidence is read. Mending a
+        blackhole would end them anyway. `heal` lets the link go on."""
+        ...
+
+    def heal(self) -> None:
+        """Undo all of it. Idempotent."""
+        ...
+
+    def traffic(self) -> Traffic:
+        """Bytes in and out of ended connections, by the proxy's own metrics."""
+        ...
+
+    def disturbed(self) -> Mapping[str, object]:
+        """What the proxy's server says is wrong with this link now: `{}` if enabled and without toxics."""
+        ...
+
+
+class Topology(Protocol):
+    """Nodes and links of one lease. Everything it made is gone after `remove`."""
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """By name, in the order of the specs."""
+        ...
+
+    def link(self, slot: str, node: str, service: str) -> Link:
+        """The link of a client slot ("producer-1", "harness") to a node's service: made at the first call, the same
+        one after that. Raises Trouble when the proxy has no port left."""
+        ...
+
+    def links(self) -> Sequence[Link]:
+        """Every link made so far in this lease."""
+        ...
+
+    def traffic(self) -> Mapping[tuple[str, str, str], Traffic]:
+        """Traffic of every link, by (slot, node, service), in one request."""
+        ...
+
+    def proxy_peers(self) -> frozenset[str]:
+        """IP addresses from which a node sees connections that came through the proxy."""
+        ...
+
+    def proxy_alive(self) -> str | None:
+        """None while the proxy answers; else what is wrong with it."""
+        ...
+
+    def describe(self) -> Mapping[str, object]:
+        """Engine, image references and digests or executables, rendered files: for the report."""
+        ...
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a verb was used on a node, so that it must not serve another cell."""
+        ...
+
+    def remove(self) -> None:
+        """Take everything away. Idempotent, and right after half a creation."""
+        ...
+
+
+class Engine(Protocol):
+    """Makes topologies. `offers`: the verbs and capabilities it has."""
+
+    name: str
+
+    def offers(self) -> Needs:
+        """What it can do here."""
+        ...
+
+    def unavailable(self, specs: Sequence[NodeSpec]) -> str | None:
+        """Why these nodes cannot be made here, with the cure, or None. Asks nothing that takes longer than a second."""
+        ...
+
+    def create(self, specs: Sequence[NodeSpec], *, run: str) -> Topology:
+        """Make and start the nodes and the proxy. Everything is labelled with `run` and in the ledger before it is
+        made. Raises Trouble, after removing what it had made."""
+        ...
