@@ -1,0 +1,1 @@
+"""Where nodes and links come from: containers or local processes, with Toxiproxy before every client."""

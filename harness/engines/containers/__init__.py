@@ -1,0 +1,1 @@
+"""Nodes as Docker containers."""

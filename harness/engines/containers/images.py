@@ -1,0 +1,50 @@
+"""Which image stands for a program, and is it here? An image that is not is never pulled behind the user's back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import docker.errors
+
+from harness.engines.containers.api import asking, client
+from harness.engines.references import image_reference
+from harness.errors import Refused
+from harness.system.topology import NodeSpec
+
+TOXIPROXY = "toxiproxy"
+
+
+def reference(program: str, version: str | None = None) -> str:
+    """The image reference of a program. Raises Refused for a program that has none."""
+    try:
+        return image_reference(program, version)
+    except KeyError as error:
+        raise Refused(
+            f"there is no image for {program!r}",
+            cure="run it on the engine `processes`, or add it to docker/images.env",
+        ) from error
+
+
+def references(specs: Iterable[NodeSpec]) -> dict[str, str]:
+    """Image references of the nodes, by node name."""
+    return {spec.name: reference(spec.program, spec.version) for spec in specs}
+
+
+def identity(image: str) -> dict[str, object] | None:
+    """Reference, id and digests of an image that is here; None if it is not."""
+    with asking(f"look for the image {image}"):
+        try:
+            found = client().images.get(image)
+        except docker.errors.ImageNotFound:
+            return None
+    return {"reference": image, "id": found.id, "digests": list(found.attrs.get("RepoDigests") or [])}
+
+
+def missing(images: Iterable[str]) -> str | None:
+    """Which of these images are not here, with the cure; None if all are."""
+    gone = sorted({image for image in images if identity(image) is None})
+    if not gone:
+        return None
+    return str(
+        Refused(f"the container engine has no image {', '.join(gone)}", cure="run `make setup`, which makes them")
+    )
