@@ -1,0 +1,1 @@
+"""One folder a broker: its configurations, our end, a client's end, its definite errors."""

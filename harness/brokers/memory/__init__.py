@@ -1,0 +1,1 @@
+"""A broker with bugs to order."""
