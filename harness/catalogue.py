@@ -1,0 +1,199 @@
+"""Which class stands behind a name? The only place where names become implementations, imported when asked for.
+
+A family ("rabbitmq", "nats", "memory") is the folder of that name in harness/brokers/; a sink's name is its module in
+harness/sinks/; a record's type name stands in RECORDS, a fault's name in FAULTS, an engine's in ENGINES. Everything
+stands here as text, so that importing the catalogue imports nothing of what it lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any, TypeVar, cast
+
+from harness.errors import Refused
+from harness.plain import did_you_mean, from_plain
+
+T = TypeVar("T")
+
+FAMILIES = ("nats", "rabbitmq")
+"""Families whose configurations are listed; "memory", the harness's own broker, is there to prove the harness."""
+
+RECORDS: Mapping[str, str] = {
+    "RabbitMQ": "harness.brokers.rabbitmq.configuration",
+    "Quorum": "harness.brokers.rabbitmq.configuration",
+    "Classic": "harness.brokers.rabbitmq.configuration",
+    "Nats": "harness.brokers.nats.configuration",
+    "JetStream": "harness.brokers.nats.configuration",
+    "Memory": "harness.brokers.memory.configuration",
+    "Bugs": "harness.brokers.memory.queue",
+    "Nothing": "harness.faults.nothing",
+    "Latency": "harness.faults.network",
+    "Blackhole": "harness.faults.network",
+    "AcknowledgementLoss": "harness.faults.network",
+    "Disconnect": "harness.faults.network",
+    "Kill": "harness.faults.node",
+    "KillClient": "harness.faults.client",
+    "AckBeforeEffect": "harness.processing.ack_before",
+    "AckBeforeEffectUnflushed": "harness.processing.ack_before",
+    "AckAfterEffect": "harness.processing.ack_after",
+    "Transaction": "harness.processing.transaction",
+    "SQLite": "harness.sinks.sqlite",
+    "Repeat": "harness.scenario.schedule",
+    "Steady": "harness.scenario.workload",
+    "Scenario": "harness.scenario.scenario",
+}
+"""Name of a record's class -> the module that defines it."""
+
+FAULTS: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "nothing": ("Nothing", {}),
+    "latency_clients": ("Latency", {"role": "both"}),
+    "latency_consumers": ("Latency", {"role": "consumer"}),
+    "latency_producers": ("Latency", {"role": "producer"}),
+    "disconnect_clients": ("Disconnect", {"role": "both"}),
+    "disconnect_consumers": ("Disconnect", {"role": "consumer"}),
+    "disconnect_producers": ("Disconnect", {"role": "producer"}),
+    "disconnect_clients_under_backlog": ("Disconnect", {"role": "both", "backlog_ms": 300}),
+    "disconnect_consumers_under_backlog": ("Disconnect", {"role": "consumer", "backlog_ms": 300}),
+    "disconnect_producers_under_backlog": ("Disconnect", {"role": "producer", "backlog_ms": 300}),
+    "blackhole_clients": ("Blackhole", {"role": "both"}),
+    "blackhole_consumers": ("Blackhole", {"role": "consumer"}),
+    "blackhole_producers": ("Blackhole", {"role": "producer"}),
+    "blackhole_up_clients": ("Blackhole", {"role": "both", "direction": "upstream"}),
+    "blackhole_down_clients": ("Blackhole", {"role": "both", "direction": "downstream"}),
+    "acknowledgement_loss": ("AcknowledgementLoss", {}),
+    "kill_leader": ("Kill", {"role": "leader"}),
+    "kill_follower": ("Kill", {"role": "follower"}),
+    "kill_node": ("Kill", {"role": "any_node"}),
+    "kill_consumer": ("KillClient", {"role": "consumer"}),
+    "kill_producer": ("KillClient", {"role": "producer"}),
+    "crash_producer_before_publish": ("KillClient", {"role": "producer", "at": "before-publish"}),
+    "crash_producer_between_publish_and_confirm": (
+        "KillClient",
+        {"role": "producer", "at": "between-publish-and-confirm"},
+    ),
+    "crash_consumer_after_receive": ("KillClient", {"role": "consumer", "at": "after-receive"}),
+    "crash_consumer_between_ack_and_effect": ("KillClient", {"role": "consumer", "at": "between-ack-and-effect"}),
+    "crash_consumer_between_effect_and_ack": ("KillClient", {"role": "consumer", "at": "between-effect-and-ack"}),
+    "crash_consumer_between_ack_and_confirm": ("KillClient", {"role": "consumer", "at": "between-ack-and-confirm"}),
+}
+"""Name of a fault -> the class and the fields that have that name."""
+
+MECHANISMS: Mapping[str, str] = {
+    "ack_before_effect": "AckBeforeEffect",
+    "ack_before_effect_unflushed": "AckBeforeEffectUnflushed",
+    "ack_after_effect": "AckAfterEffect",
+    "transaction": "Transaction",
+}
+"""Name of a processing mechanism -> its class."""
+
+SINKS: Mapping[str, str] = {"sqlite": "SQLite"}
+"""Name of a sink -> its class."""
+
+ENGINES: Mapping[str, tuple[str, str]] = {
+    "containers": ("harness.engines.containers.engine", "Containers"),
+    "processes": ("harness.engines.processes", "Processes"),
+}
+"""Name of an engine -> where its class is. The first one that can serve a cell is what "auto" takes."""
+
+
+# ---- records ---------------------------------------------------------------------------------------------------------
+
+
+def lookup(type_name: str) -> type:
+    """The record class of that name, for plain.from_plain. Raises Refused for a name that is not known."""
+    return cast(type, getattr(import_module(known(type_name, RECORDS, "a record")), type_name))
+
+
+def record(type_name: str) -> Any:
+    """The record class of that name. Raises Refused for a name that is not known."""
+    return lookup(type_name)
+
+
+def named(plain: Mapping[str, Any]) -> Any:
+    """The record that `{"type": class, field: value, ...}` stands for."""
+    return record(plain["type"])(**{name: value for name, value in plain.items() if name != "type"})
+
+
+def faults() -> Mapping[str, Any]:
+    """Every fault by its name."""
+    return {name: fault(name) for name in FAULTS}
+
+
+def fault(name: str) -> Any:
+    """The fault of that name. Raises Refused for a name that is not known."""
+    type_name, fields = known(name, FAULTS, "a fault")
+    return from_plain(lookup(type_name), dict(fields))
+
+
+def mechanism(name: str) -> Any:
+    """The processing mechanism of that name. Raises Refused for a name that is not known."""
+    return lookup(known(name, MECHANISMS, "a processing mechanism"))()
+
+
+def sink(name: str) -> Any:
+    """The sink of that name. Raises Refused for a name that is not known."""
+    return lookup(known(name, SINKS, "a sink"))()
+
+
+def configurations() -> Mapping[str, Any]:
+    """The configurations of the default matrix of every family, by name; each family lists its weakest first."""
+    found: dict[str, Any] = {}
+    for family in FAMILIES:
+        defaults = _attribute(f"harness.brokers.{family}.configuration", "defaults")
+        found.update((configuration.name, configuration) for configuration in defaults())
+    return found
+
+
+# ---- implementations -------------------------------------------------------------------------------------------------
+
+
+def engine(name: str) -> Any:
+    """The engine of that name, ready to make topologies. Raises Refused for a name that is not known."""
+    module, class_name = known(name, ENGINES, "an engine")
+    return _attribute(module, class_name)()
+
+
+def broker(family: str) -> Callable[..., Any]:
+    """The class that is our end of a broker of that family."""
+    return _attribute(f"harness.brokers.{family}.broker", "Broker")
+
+
+def connection(family: str) -> Callable[..., Any]:
+    """The class that is a client's end of a broker of that family."""
+    return _attribute(f"harness.brokers.{family}.connection", "Connection")
+
+
+def open_store(sink: str) -> Callable[..., Any]:
+    """The function that opens the store of the sink of that name at a path."""
+    return _attribute(f"harness.sinks.{sink}", "open_store")
+
+
+def audit(sink: str) -> Callable[..., Any]:
+    """The function that reads the effects in a store of the sink of that name."""
+    return _attribute(f"harness.sinks.{sink}", "audit")
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def known(name: str, table: Mapping[str, T], what: str) -> T:
+    """The entry of that name. Raises Refused, with the closest name, where there is none."""
+    if name not in table:
+        raise Refused(f'"{name}" is not {what}{did_you_mean(name, table)}', cure=f"use one of {listed(table)}")
+    return table[name]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a reader, sorted."""
+    return ", ".join(sorted(names))
+
+
+def _attribute(module: str, name: str) -> Callable[..., Any]:
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), name)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or not module.startswith(missing.name):
+            raise
+        raise Refused(f"there is no {module}", cure="check the name of the family or sink") from missing
+    return found

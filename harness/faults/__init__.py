@@ -1,0 +1,1 @@
+"""Ways to break a system, each proved to bite and always mended."""

@@ -1,0 +1,1 @@
+"""What a consumer does with a delivery, one mechanism a file."""

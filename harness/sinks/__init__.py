@@ -1,0 +1,1 @@
+"""Where processing leaves its effects."""
