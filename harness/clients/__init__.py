@@ -1,0 +1,1 @@
+"""Producers and consumers, one operating-system process each."""

@@ -1,0 +1,263 @@
+"""What does a consumer do with what it receives? Writes it down, then acknowledges it, or lets a mechanism process it.
+
+A receipt is recorded before anything else happens to it. Deliveries are processed one by one, in the order of receipt.
+A delivery whose connection is lost before its turn is left alone: the broker owes it to somebody. Under automatic
+acknowledgement nobody owes it any more, so it is processed all the same. What is corrupt or of another run is
+acknowledged and leaves no effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from harness import catalogue
+from harness.clients.crash import AFTER_RECEIVE, BETWEEN_ACK_AND_CONFIRM, Guarded, until_written
+from harness.history.journal import ACK, CORRUPT, DELIVER, FOREIGN, HANDLED, PLACE, PULLED, REDELIVERED, SETTLED
+from harness.operation import AckKind, Outcome, Stage, decode_payload
+from harness.system.service import Connection, Received
+
+if TYPE_CHECKING:
+    from harness.clients.body import Body
+
+_RECEIVED, _RECEIVED_NS, _SETTLED = PLACE["received"], PLACE["received_ns"], PLACE["settled"]
+_COUNT_MAX = 65_535
+
+
+class Delivery:
+    """One delivery in our hands: what can be done with it, and how far it has come."""
+
+    __slots__ = (
+        "_consuming",
+        "_handle",
+        "_pending",
+        "acknowledged",
+        "answerable",
+        "answered",
+        "connection",
+        "effected",
+        "genuine",
+        "message",
+        "number",
+        "received_ns",
+    )
+
+    def __init__(
+        self,
+        consuming: Consuming,
+        connection: Connection,
+        received: Received,
+        number: int,
+        message: int,
+        genuine: bool,
+    ) -> None:
+        self._consuming = consuming
+        self._handle = received.handle
+        self.received_ns = received.received_ns
+        self._pending: asyncio.Future[Outcome] | None = None
+        self.connection = connection
+        self.number = number
+        self.message = message
+        self.genuine = genuine
+        automatic = consuming.ack is AckKind.AUTOMATIC
+        self.acknowledged = automatic
+        self.answered = automatic
+        self.answerable = consuming.ack is AckKind.CONFIRMED
+        self.effected = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether its connection is gone."""
+        return self._consuming.body.connection is not self.connection
+
+    def unwritten(self) -> int:
+        """Bytes of its connection that have not left this process."""
+        return 0 if self.lost else self.connection.unwritten()
+
+    async def effect(self) -> None:
+        """The effect in the sink."""
+        self._consuming.store.effect(self.message, time.monotonic_ns())
+        self._handled()
+
+    async def effect_once(self) -> bool:
+        """The effect in the sink, unless it is there."""
+        done: bool = self._consuming.store.effect_once(self.message, time.monotonic_ns())
+        self._handled()
+        return done
+
+    def _handled(self) -> None:
+        self.effected = True
+        self._consuming.journal.write(HANDLED, x0=self.number, x1=time.monotonic_ns())
+
+    def hand_over(self) -> None:
+        """Record the acknowledgement and hand it to the library. Raises ConnectionError: its own is gone."""
+        if self.acknowledged:
+            return
+        if self.lost:
+            raise ConnectionError("the connection that brought it is lost")
+        consuming = self._consuming
+        consuming.journal.write(ACK, a=consuming.ack, x0=self.number, x1=time.monotonic_ns())
+        self.acknowledged = True
+        pending = self.connection.settle(self._handle)
+        if pending is None:
+            consuming.live[_SETTLED] += 1
+            return
+        self._pending = asyncio.ensure_future(pending)
+        consuming.unanswered.add(self._pending)
+        self._pending.add_done_callback(self._settled)
+
+    def _settled(self, answer: asyncio.Future[Outcome]) -> None:
+        consuming = self._consuming
+        consuming.unanswered.discard(answer)
+        error = None if answer.cancelled() else answer.exception()
+        if isinstance(error, OSError | TimeoutError) or answer.cancelled():
+            return
+        if error is not None:
+            consuming.body.fail(error)
+        elif answer.result() is Outcome.OK:
+            self.answered = True
+            consuming.live[_SETTLED] += 1
+            consuming.journal.write(SETTLED, a=Outcome.OK, x0=self.number, x1=time.monotonic_ns())
+
+    async def answer(self) -> None:
+        """Wait until the broker has seen the acknowledgement. Raises ConnectionError or TimeoutError: nobody knows."""
+        if self.answered:
+            return
+        async with asyncio.timeout(self._consuming.body.spec.confirm_timeout_s):
+            if self._pending is None:
+                await self.connection.barrier()
+            elif await self._pending is not Outcome.OK:
+                raise ConnectionError("the acknowledgement was not answered")
+        self.answered = True
+
+
+class Consuming:
+    """The work of a consumer."""
+
+    def __init__(self, body: Body) -> None:
+        spec = body.spec
+        self.body = body
+        self.journal = body.journal
+        self.live = body.live
+        self.ack = AckKind(spec.ack)
+        self.unanswered: set[asyncio.Future[Outcome]] = set()
+        self.store: Any = None
+        self._trap = body.trap
+        self._mechanism: Any = None
+        self._number = 0
+        self._waiting: deque[Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._service_s = spec.service_ms / 1e3
+        if spec.mechanism is not None and spec.sink is not None:
+            self._mechanism = catalogue.named(spec.mechanism)
+            self.store = catalogue.open_store(catalogue.named(spec.sink).name)(spec.sink_path)
+
+    # ---- as the connection tells -----------------------------------------------------------------------------------
+
+    async def opened(self, connection: Connection, epoch: int) -> None:
+        """Consume."""
+        await connection.consume()
+
+    def lost(self, epoch: int) -> None:
+        """Whoever holds a delivery of it finds out by itself."""
+
+    def confirmed(self, epoch: int, first: int, last: int, outcome: Outcome, duplicate: bool) -> None:
+        """Consumers publish nothing."""
+
+    def received(self, epoch: int, delivery: Received) -> None:
+        """Record the receipt; then acknowledge, or let it wait for its turn."""
+        spec, live = self.body.spec, self.live
+        decoded = decode_payload(delivery.payload)
+        foreign = not decoded.corrupt and decoded.run != spec.run
+        genuine = not (decoded.corrupt or foreign)
+        pulled = delivery.fetch_invoked_ns > 0
+        flags = (
+            (REDELIVERED if delivery.redelivered else 0)
+            | (CORRUPT if decoded.corrupt else 0)
+            | (FOREIGN if foreign else 0)
+            | (PULLED if pulled else 0)
+        )
+        message = 0 if decoded.corrupt else decoded.message
+        self._number = number = self._number + 1
+        self.journal.write(
+            DELIVER,
+            flags,
+            epoch,
+            0 if decoded.corrupt else decoded.attempt,
+            min(delivery.delivery_count, _COUNT_MAX),
+            message,
+            delivery.broker_sequence,
+            delivery.received_ns,
+            delivery.fetch_invoked_ns if pulled else 0,
+            number,
+        )
+        live[_RECEIVED] = number
+        live[_RECEIVED_NS] = delivery.received_ns
+        if self._trap.look():
+            self._trap.passes(AFTER_RECEIVE, None, message)
+        if self.ack is AckKind.AUTOMATIC:
+            live[_SETTLED] += 1
+        connection = self.body.connection
+        if connection is None or epoch != self.body.epoch:
+            return
+        one = Delivery(self, connection, delivery, number, message, genuine)
+        if self._mechanism is not None or self._service_s:
+            self._waiting.append(one)
+            self._arrived.set()
+        elif self.ack is not AckKind.AUTOMATIC:
+            one.hand_over()
+            if self._trap.armed == BETWEEN_ACK_AND_CONFIRM and one.answerable:
+                self._trap.passes(BETWEEN_ACK_AND_CONFIRM, Stage.HANDED, message)
+                self.body.background(until_written(one, self._trap))
+        if number >= spec.messages_max:
+            self.body.stop("message-cap")
+
+    # ---- processing ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Process until told to stop; then take no more, and finish what is here."""
+        processing = self.body.background(self._process())
+        await self.body.stopping.wait()
+        connection = self.body.connection
+        limit_s = self.body.spec.confirm_timeout_s
+        if connection is not None:
+            with contextlib.suppress(OSError, TimeoutError):
+                await asyncio.wait_for(connection.stop_consuming(), limit_s)
+        self._arrived.set()
+        await processing
+        if self.unanswered:
+            await asyncio.wait(self.unanswered, timeout=limit_s)
+        if self.store is not None:
+            self.store.close()
+
+    async def _process(self) -> None:
+        while self._waiting or not self.body.stopping.is_set():
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            delivery = self._waiting.popleft()
+            if delivery.lost and self.ack is not AckKind.AUTOMATIC:
+                continue
+            self._trap.look()
+            with contextlib.suppress(OSError, TimeoutError):  # the connection, or the answer, is lost: it comes again
+                await self._one(delivery)
+            await asyncio.sleep(0)
+
+    async def _one(self, delivery: Delivery) -> None:
+        steps = Guarded(delivery, self._trap)
+        if self._mechanism is not None and delivery.genuine:
+            # The work comes before the first step: between two steps it would give the loop time to flush what a
+            # mechanism has handed over, and no crash point could show a mechanism that does not wait for that.
+            await asyncio.sleep(self._service_s)
+            self._trap.look()
+            await self._mechanism.process(steps)
+            return
+        # Without a mechanism the work overlaps: each delivery is held for as long, and they are settled in order.
+        due_s = delivery.received_ns / 1e9 + self._service_s - time.monotonic()
+        if due_s > 0:
+            await asyncio.sleep(due_s)
+        await steps.acknowledge()
