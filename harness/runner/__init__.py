@@ -1,0 +1,1 @@
+"""Carries out a cell: phases, faults, clients, drain, freeze, save. Never judges."""

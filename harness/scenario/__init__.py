@@ -1,0 +1,1 @@
+"""Experiments written down before they run, as plain data."""

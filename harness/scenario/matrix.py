@@ -1,0 +1,217 @@
+"""Which cells does a suite ask for? Configurations x faults, without pairs that mean nothing, in a cheap order.
+
+*Matrix*: what a suite writes above a test function; the pytest plugin makes one test of each of its scenarios. A pair
+that cannot be is *not applicable*, with its reason, and is shown as such; a matrix in which nothing is left is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from harness.errors import Refused
+from harness.faults.fault import Fault
+from harness.operation import AckKind, CrashPoint, Role
+from harness.plain import did_you_mean
+from harness.processing.mechanism import Mechanism
+from harness.scenario.scenario import Scenario
+from harness.scenario.schedule import Repeat
+from harness.scenario.workload import Steady
+from harness.system.service import Configuration, Sink
+
+TIERS = ("smoke", "standard", "soak")
+"""How much is run, the least first; each tier runs the cells of those before it too."""
+
+ATTRIBUTE = "assay_matrices"
+"""Where a test function carries its matrices."""
+
+Rule = Callable[[Configuration, Fault], str | None]
+"""Why a pair is not to be run, or None."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_DIRTIES = frozenset({"start", "stop", "kill", "pause", "resume"})
+_TRIALS: Mapping[str, tuple[int, int]] = {"smoke": (2, 1), "standard": (5, 4), "soak": (20, 12)}
+"""Tier -> trials of a fault on links or clients, and of one that costs the topology."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotApplicable:
+    """A pair that is not run, and why: names of the configuration, the mechanism ("" without) and the fault."""
+
+    configuration: str
+    fault: str
+    reason: str
+    mechanism: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """Configurations x faults under one workload. `times`: trials of each cell; None: as many as the tier gives.
+
+    `tier`: the least tier that runs it. `unless`: a rule of the suite's own. `label`: distinguishes two tests that run
+    the same scenarios. `sabotage`: how the clients lie, as Scenario says. Refuses at birth what can never be run.
+    """
+
+    configurations: tuple[Configuration, ...]
+    faults: tuple[Fault, ...]
+    workload: Steady = field(default_factory=Steady)
+    processing: Mechanism | None = None
+    sink: Sink | None = None
+    tier: str = "smoke"
+    times: int | None = None
+    unless: Rule | None = None
+    label: str = ""
+    sabotage: str = ""
+
+    def __post_init__(self) -> None:
+        if self.tier not in TIERS:
+            raise Refused(f'"{self.tier}" is not a tier{did_you_mean(self.tier, TIERS)}', cure=f"one of {list(TIERS)}")
+        if not self.configurations or not self.faults:
+            raise Refused(
+                "a matrix without configurations or without faults has no cells", cure="give at least one each"
+            )
+        if (self.processing is None) != (self.sink is None):
+            given = "processing without a sink" if self.sink is None else "a sink without processing"
+            raise Refused(f"a matrix with {given}", cure="a mechanism needs a sink to leave its effects in: give both")
+        for what, names in (
+            ("configuration", [configuration.name for configuration in self.configurations]),
+            ("fault", [fault.name for fault in self.faults]),
+        ):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise Refused(f"a matrix names {what} {', '.join(twice)} twice", cure="give each a name of its own")
+        left = {(row.configuration, row.fault) for row in self.not_applicable()}
+        for fault in self.faults:
+            pairs = {(configuration.name, fault.name) for configuration in self.configurations}
+            if pairs <= left:
+                reason = next(row.reason for row in self.not_applicable() if row.fault == fault.name)
+                raise Refused(f"{fault.name} applies to no configuration of the matrix: {reason}", cure="take it out")
+
+    def scenarios(self, tier: str) -> tuple[Scenario, ...]:
+        """The scenarios to run, row by row, with as many trials as the session's tier gives."""
+        return tuple(
+            Scenario(
+                configuration=configuration,
+                schedule=Repeat(fault, self.times if self.times is not None else trials(fault, tier)),
+                workload=self.workload,
+                processing=self.processing,
+                sink=self.sink,
+                sabotage=self.sabotage,
+            )
+            for configuration in self.configurations
+            for fault in self.faults
+            if self._reason(configuration, fault) is None
+        )
+
+    def not_applicable(self) -> tuple[NotApplicable, ...]:
+        """The pairs left out, each with its reason."""
+        return tuple(
+            NotApplicable(
+                configuration=configuration.name,
+                fault=fault.name,
+                reason=reason,
+                mechanism="" if self.processing is None else self.processing.name,
+            )
+            for configuration in self.configurations
+            for fault in self.faults
+            if (reason := self._reason(configuration, fault)) is not None
+        )
+
+    def _reason(self, configuration: Configuration, fault: Fault) -> str | None:
+        return inapplicable(configuration, fault, processed=self.processing is not None) or (
+            self.unless(configuration, fault) if self.unless is not None else None
+        )
+
+
+def matrix(
+    configurations: Sequence[Configuration],
+    faults: Sequence[Fault],
+    *,
+    workload: Steady | None = None,
+    processing: Mechanism | None = None,
+    sink: Sink | None = None,
+    tier: str = "smoke",
+    times: int | None = None,
+    unless: Rule | None = None,
+    label: str = "",
+    sabotage: str = "",
+) -> Callable[[Function], Function]:
+    """Run the test function below once for each configuration and fault: its argument `run` is the finished run.
+
+    `unless(configuration, fault)` answers why a pair is left out, or None. Raises Refused for what cannot be.
+    """
+    asked = Matrix(
+        configurations=tuple(configurations),
+        faults=tuple(faults),
+        workload=workload if workload is not None else Steady(),
+        processing=processing,
+        sink=sink,
+        tier=tier,
+        times=times,
+        unless=unless,
+        label=label,
+        sabotage=sabotage,
+    )
+
+    def attach(function: Function) -> Function:
+        setattr(function, ATTRIBUTE, (asked, *getattr(function, ATTRIBUTE, ())))
+        return function
+
+    return attach
+
+
+# ---- rules ---------------------------------------------------------------------------------------------------------
+
+
+def trials(fault: Fault, tier: str) -> int:
+    """How often a tier injects a fault: no fault is one trial however long it lasts; one that costs a boot is dear."""
+    if fault.name == "nothing":
+        return 1
+    cheap, dear = _TRIALS[tier]
+    return dear if dirties(fault) else cheap
+
+
+def dirties(fault: Fault) -> bool:
+    """Whether a topology that has seen this fault serves no other cell."""
+    return fault.needs.fresh or bool(fault.needs.verbs & _DIRTIES)
+
+
+def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool) -> str | None:
+    """Why this fault means nothing to this configuration, in one sentence; None where it does."""
+    promise = configuration.promise()
+    if "confirms" in fault.needs.capabilities and not promise.confirms:
+        return f"{configuration.name} publishes without confirms: there is no acknowledgement to lose"
+    if getattr(fault, "role", None) is Role.FOLLOWER and len(configuration.nodes()) == 1:
+        return f"{configuration.name} has a single node, which has no follower"
+    at = getattr(fault, "at", None)
+    if at in (CrashPoint.BETWEEN_ACK_AND_EFFECT, CrashPoint.BETWEEN_EFFECT_AND_ACK) and not processed:
+        return f"without processing nobody passes {at}"
+    if at is CrashPoint.BETWEEN_PUBLISH_AND_CONFIRM and not promise.confirms:
+        return f"{configuration.name} publishes without confirms: nobody passes {at}"
+    if at is CrashPoint.BETWEEN_ACK_AND_CONFIRM and promise.ack is not AckKind.CONFIRMED:
+        return f"acknowledgements of {configuration.name} are not confirmed: nobody passes {at}"
+    if at is CrashPoint.BETWEEN_EFFECT_AND_ACK and promise.ack is AckKind.AUTOMATIC:
+        return f"{configuration.name} acknowledges as it sends: nobody passes {at}"
+    return None
+
+
+# ---- order ---------------------------------------------------------------------------------------------------------
+
+Item = TypeVar("Item")
+
+
+def grouped(items: Iterable[Item], scenario: Callable[[Item], Scenario]) -> list[Item]:
+    """`items` with equal nodes next to each other (one warm topology serves them), what costs the topology last.
+
+    Otherwise in the order given: groups by their first member, members as they came.
+    """
+    groups: dict[tuple[object, ...], list[Item]] = {}
+    for item in items:
+        key = tuple(node.key() for node in scenario(item).configuration.nodes())
+        groups.setdefault(key, []).append(item)
+    return [
+        item
+        for group in groups.values()
+        for item in sorted(group, key=lambda item: any(dirties(fault) for fault in scenario(item).schedule.faults))
+    ]

@@ -1,0 +1,50 @@
+"""One experiment, written down before it runs: a scenario; with a seed it is a cell, the unit that is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.processing.mechanism import Mechanism
+from harness.scenario.plan import Plan, draw
+from harness.scenario.schedule import Repeat
+from harness.scenario.workload import Steady
+from harness.system.service import Configuration, Sink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Configuration, schedule of faults, workload, processing, sink: frozen plain data.
+
+    `processing` and `sink` come together: a mechanism needs somewhere to leave its effects. `sabotage` names what the
+    clients do other than they were told ("" in honest experiments; see clients/sabotage.py): the verdict must show it.
+    """
+
+    configuration: Configuration
+    schedule: Repeat
+    workload: Steady = field(default_factory=Steady)
+    processing: Mechanism | None = None
+    sink: Sink | None = None
+    sabotage: str = ""
+
+    @property
+    def id(self) -> str:
+        """configuration-fault, with the mechanism between them where there is one: hyphens join, underscores inside."""
+        parts = [self.configuration.name]
+        if self.processing is not None:
+            parts.append(self.processing.name)
+        if self.sabotage:
+            parts.append("sabotaged_" + self.sabotage.replace("-", "_"))
+        return "-".join([*parts, self.schedule.name])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A scenario with a seed. `id` is unique in its session and names its run directory."""
+
+    id: str
+    scenario: Scenario
+    seed: int
+
+    def plan(self) -> Plan:
+        """The plan that the seed draws from the schedule."""
+        return draw(self.scenario.schedule, self.scenario.workload, self.seed)
