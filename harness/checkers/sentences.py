@@ -1,0 +1,98 @@
+"""How is a verdict said? As one sentence with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.checkers.anomaly import Anomaly
+from harness.guarantee import Guarantee, Status
+
+_STAKES = {
+    "at_least_once": "acknowledged messages",
+    "at_most_once": "delivered messages",
+    "exactly_once": "acknowledged messages",
+    "at_least_once_processed": "messages acknowledged or received",
+    "at_most_once_processed": "messages with an effect",
+    "exactly_once_processed": "messages acknowledged or received",
+    "publish_once": "messages published",
+    "never_again": "deliveries whose acknowledgement was confirmed",
+    "ordered": "deliveries whose order is contracted",
+    "genuine": "deliveries",
+}
+
+_SAYINGS = {
+    "lost": "{n} of {acked} acked messages lost",
+    "lost_unconfirmed": "{n} of {sent} messages sent without confirms lost",
+    "dropped_acked": "{n} messages dropped by a policy after their publish was OK",
+    "stranded": "{n} messages stranded in the broker, never delivered to idle consumers",
+    "duplicate_delivery": "{n} of {delivered} messages delivered more than once to one group",
+    "duplicate_publish": "{n} of {attempted} messages stored more than once",
+    "again_after_confirmed_ack": "{n} messages delivered again after their acknowledgement was confirmed",
+    "reordered": "{n} messages received out of published order, among {order_compared} compared",
+    "visible_failure": "{n} messages delivered whose publish was refused for certain",
+    "phantom": "{n} deliveries of what nobody published",
+    "corrupt": "{n} corrupt deliveries",
+    "foreign": "{n} deliveries of another run",
+    "unprocessed": "{n} of {delivered} received messages left no effect",
+    "never_processed": "{n} acknowledged messages were never received and left no effect",
+    "duplicate_effect": "{n} messages left their effect more than once",
+}
+
+_UNPROVEN = {
+    "lost": "{n} of {acked} acked messages not found so far",
+    "lost_unconfirmed": "{n} of {sent} messages sent without confirms not found so far",
+    "unprocessed": "{n} of {delivered} received messages without an effect so far",
+    "never_processed": "{n} acknowledged messages not processed so far",
+    "stranded": "{n} messages in the broker not delivered so far",
+}
+
+
+def stake(guarantee: Guarantee, count: int) -> str:
+    """What a guarantee speaks of, counted: "392 acknowledged messages"."""
+    return f"{count} {_STAKES[guarantee.name]}"
+
+
+def sentence(
+    guarantee: Guarantee,
+    status: Status,
+    counts: Mapping[str, int],
+    proven: Sequence[Anomaly],
+    doubted: Sequence[Anomaly],
+    reasons: Sequence[str],
+    exposure: int,
+    trials: int,
+    upper_bound: float | None,
+) -> str:
+    """The verdict in one sentence."""
+    said = f"{guarantee.name} {status}: "
+    if status is Status.VIOLATED:
+        found = "; ".join(_say(anomaly, counts, _SAYINGS) for anomaly in proven)
+        return said + found
+    if status is Status.HELD:
+        return f"{said}no violation in {_trials(trials)}, {stake(guarantee, exposure)}{_bounded(upper_bound)}"
+    found = "; ".join(_say(anomaly, counts, _UNPROVEN) for anomaly in doubted)
+    more = f" (and {len(reasons) - 1} more reasons)" if len(reasons) > 2 else ""
+    more = " (and 1 more reason)" if len(reasons) == 2 else more
+    return f"{said}{found + '; ' if found else ''}{reasons[0]}{more}"
+
+
+def _say(anomaly: Anomaly, counts: Mapping[str, int], sayings: Mapping[str, str]) -> str:
+    saying = sayings.get(anomaly.name, _SAYINGS[anomaly.name])
+    said = saying.format(n=anomaly.count, **counts)
+    if anomaly.name in ("lost", "lost_unconfirmed") and sayings is _SAYINGS:
+        return f"{said} ({_kinds(counts)})"
+    return said
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return f"{counts['lost_never_delivered']} never delivered, {counts['lost_after_delivery']} vanished after delivery"
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
+def _bounded(upper_bound: float | None) -> str:
+    if upper_bound is None:
+        return ""
+    return f" (95 %: at most {upper_bound:.1%} of such trials would show one)"

@@ -1,0 +1,329 @@
+"""Was the trial fair? Only then may a guarantee be called HELD; a violation needs no more than its own witness.
+
+A *trial* is one injection (overlapping ones are one) with its own quiet phase before, and another after recovery: the
+fault must have bitten, something must have been at risk when it did, and the load must have been at its floor before,
+while it held, and after. With no fault the whole run is one trial. Every reason is one sentence with its figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.checkers.books import Books, audit
+from harness.checkers.facts import Facts
+from harness.checkers.health import underloaded, unhealthy
+from harness.checkers.load import Load, Window, phase_windows, quiet_windows
+from harness.checkers.risk import Risks
+from harness.history.columns import NEVER
+from harness.history.history import History
+from harness.history.terms import InjectionTerms
+
+NO_FAULT = "nothing"
+"""The fault that breaks nothing: a run with no other has no injection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One trial. `number` counts from 0. `at_risk`: operations under way when it bit. Rates: attempts a second, and
+    good answers a second. `reasons`: why it was not fair, empty if it was."""
+
+    number: int
+    faults: tuple[str, ...]
+    begin_ns: int
+    end_ns: int
+    at_risk: int = 0
+    before_hz: float = 0.0
+    during_hz: float = 0.0
+    after_hz: float = 0.0
+    good_before_hz: float = 0.0
+    good_after_hz: float = 0.0
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def fair(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fairness:
+    """Whether a run may call anything HELD.
+
+    `run`: reasons that concern the run as a whole. `unread`: why "not found" does not mean lost. `not_idle`: why
+    "never delivered" does not mean stranded. `books`: the broker's counters against the history.
+    """
+
+    trials: tuple[Trial, ...]
+    run: tuple[str, ...]
+    unread: tuple[str, ...]
+    not_idle: tuple[str, ...]
+    books: Books = field(default_factory=lambda: Books(mismatches=(), covers=()))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Everything that speaks against HELD, each once."""
+        return tuple(dict.fromkeys([*self.run, *(reason for trial in self.trials for reason in trial.reasons)]))
+
+    @property
+    def fair(self) -> bool:
+        """Whether nothing speaks against HELD."""
+        return not self.reasons
+
+
+def check(facts: Facts) -> Fairness:
+    """Look at everything that a fair trial needs."""
+    history = facts.history
+    load = Load.of(history)
+    injections = tuple(one for one in history.terms.injections if one.fault != NO_FAULT)
+    windows = [_fault_window(history, together) for together in _by_trial(injections)]
+    ill = unhealthy(history, windows)
+    books = audit(facts)
+    unread = tuple(_unread(history))
+    if injections:
+        trials = tuple(_trials(facts, load, injections))
+        extra = tuple(_disturbed(history))
+    else:
+        trials = (_undisturbed(history, load),)
+        extra = () if set(history.terms.faults) <= {NO_FAULT} else (_never_injected(history),)
+    run = (*unread, *extra, *ill, *underloaded(history, load), *_floorless(history), *books.mismatches)
+    return Fairness(
+        trials=trials,
+        run=tuple(dict.fromkeys(run)),
+        unread=unread,
+        not_idle=(*_not_idle(history), *ill),
+        books=books,
+    )
+
+
+# ---- the run as a whole ----------------------------------------------------------------------------------------------
+
+
+def _unread(history: History) -> Iterable[str]:
+    """Why the system was not read to its end."""
+    terms = history.terms
+    yield from _broken_record(history)
+    if not terms.brokers_up:
+        yield "not every broker answered while the system was drained and read"
+    if not terms.drained:
+        yield f"the system was not drained: {terms.drained_why_not or 'nobody knows why'}"
+    if not terms.exhaustive:
+        yield f"the auditor did not read to the end: {terms.exhaustive_why_not or 'nobody knows why'}"
+    if terms.silence_needed and terms.silence_s < terms.redelivery_horizon_s:
+        yield _too_short(history)
+
+
+def _broken_record(history: History) -> Iterable[str]:
+    terms = history.terms
+    if terms.interrupted:
+        yield f"the run was interrupted: {terms.interrupted}"
+    if terms.truncated_journals:
+        yield f"journals were cut off: {', '.join(terms.truncated_journals)}"
+
+
+def _not_idle(history: History) -> Iterable[str]:
+    """Why consumers that received nothing more prove nothing."""
+    terms = history.terms
+    yield from _broken_record(history)
+    if not terms.brokers_up:
+        yield "not every broker answered while the system was drained and read"
+    if terms.silence_s < terms.redelivery_horizon_s:
+        yield _too_short(history)
+    drains = phase_windows(history, "drain")
+    clients = history.clients
+    consumers = clients.role == history.word_number("consumer")
+    there = consumers & ((clients.end_ns == NEVER) | (clients.end_ns > drains[0].begin_ns)) if drains else consumers
+    if not np.any(there):
+        yield "no consumer was there while the system was drained"
+
+
+def _too_short(history: History) -> str:
+    terms = history.terms
+    return (
+        f"the system was silent for {terms.silence_s:.1f} s before its drain ended; the broker may redeliver after "
+        f"{terms.redelivery_horizon_s:.1f} s"
+    )
+
+
+def _disturbed(history: History) -> Iterable[str]:
+    """What a run with faults needs besides."""
+    terms = history.terms
+    if not terms.whole:
+        yield "the cluster was not whole at the end"
+    if terms.peers_all_proxy is None:
+        yield "nobody asked the broker whether every client came through the proxy"
+    elif not terms.peers_all_proxy:
+        yield "a client reached the broker without the proxy, past its faults"
+    if terms.proxy_trouble:
+        yield f"the proxy was in trouble: {terms.proxy_trouble}"
+
+
+def _never_injected(history: History) -> str:
+    faults = ", ".join(fault for fault in history.terms.faults if fault != NO_FAULT)
+    return f"{faults} was planned, and no injection of it is on record"
+
+
+def _floorless(history: History) -> Iterable[str]:
+    if history.terms.floor_hz <= 0:
+        yield "the terms name no floor for the load"
+
+
+# ---- one trial -------------------------------------------------------------------------------------------------------
+
+
+def _by_trial(injections: Sequence[InjectionTerms]) -> list[list[InjectionTerms]]:
+    """Injections that are one trial: of one number, or overlapping."""
+    numbered: dict[int, list[InjectionTerms]] = {}
+    for injection in sorted(injections, key=lambda one: one.asked_ns):
+        numbered.setdefault(injection.trial, []).append(injection)
+    groups: list[list[InjectionTerms]] = []
+    for together in numbered.values():
+        before = groups[-1] if groups else []
+        if before and together[0].asked_ns <= max(_mended_ns(one) for one in before):
+            before.extend(together)
+        else:
+            groups.append(together)
+    return groups
+
+
+def _mended_ns(injection: InjectionTerms) -> int:
+    return injection.asked_ns if injection.mended_ns is None else injection.mended_ns
+
+
+def _fault_window(history: History, together: Sequence[InjectionTerms]) -> Window:
+    """From the asking to the recovery of all; to the end of the run where there was none."""
+    ends = [injection.recovered_ns for injection in together]
+    known = [end for end in ends if end is not None]
+    end_ns = max(known) if len(known) == len(ends) else _end_ns(history)
+    return Window(min(injection.asked_ns for injection in together), end_ns)
+
+
+def _end_ns(history: History) -> int:
+    return int(history.phases.end_ns.max()) if history.phases.rows else np.iinfo(np.int64).max
+
+
+def _trials(facts: Facts, load: Load, injections: Sequence[InjectionTerms]) -> Iterable[Trial]:
+    groups = _by_trial(injections)
+    risks = Risks(facts)
+    for place, together in enumerate(groups):
+        next_ns = groups[place + 1][0].asked_ns if place + 1 < len(groups) else _end_ns(facts.history)
+        yield _trial(facts, load, risks, together, next_ns)
+
+
+def _trial(facts: Facts, load: Load, risks: Risks, together: Sequence[InjectionTerms], next_ns: int) -> Trial:
+    history, terms = facts.history, facts.history.terms
+    window = _fault_window(history, together)
+    number = together[0].trial
+    called = f"trial {number + 1}"
+    reasons: list[str] = []
+    for injection in together:
+        reasons.extend(_bite(injection, called))
+    at_risk = sum(risks.at(injection).total for injection in together)
+    bit = all(injection.bit_ns is not None for injection in together)
+    needed = max(terms.at_risk_min, 1) if any(injection.touches != "none" for injection in together) else 0
+    if bit and at_risk < needed:
+        reasons.append(
+            f"{at_risk} operations were at risk when {_names(together)} bit in {called}; at least {needed} are needed"
+        )
+    quiet = quiet_windows(history)
+    mended_ns = max(_mended_ns(one) for one in together)
+    before = [one for one in quiet if one.begin_ns < window.begin_ns]
+    after = [one for one in quiet if one.begin_ns >= mended_ns and one.begin_ns < next_ns]
+    rates: dict[str, float] = {}
+    if before:
+        phase = Window(before[-1].begin_ns, min(before[-1].end_ns, window.begin_ns))
+        rates["before_hz"] = load.best_rate(load.attempts_ns, phase)
+        rates["good_before_hz"] = load.best_rate(load.good_ns, phase)
+    else:
+        reasons.append(f"no quiet phase came before {called}")
+    if after:
+        rates["after_hz"] = load.best_rate(load.attempts_ns, after[0])
+        rates["good_after_hz"] = load.best_rate(load.good_ns, after[0])
+    else:
+        reasons.append(f"no quiet phase came after {called}")
+    held = Window(window.begin_ns, mended_ns)
+    rates["during_hz"] = load.rate(load.attempts_ns, held)
+    floors = dict.fromkeys(rates, terms.floor_hz)
+    floors["during_hz"] *= _producers_alive(history, held)
+    reasons.extend(_below_floor(rates, floors, called))
+    return Trial(
+        number=number,
+        faults=tuple(one.fault for one in together),
+        begin_ns=window.begin_ns,
+        end_ns=window.end_ns,
+        at_risk=at_risk,
+        reasons=tuple(reasons),
+        **rates,
+    )
+
+
+def _bite(injection: InjectionTerms, called: str) -> Iterable[str]:
+    if injection.bit_ns is None:
+        yield f"{injection.fault} did not bite in {called}: {injection.why_not or 'there is no evidence that it did'}"
+    if injection.mended_ns is None:
+        yield f"{injection.fault} was never mended in {called}"
+    if injection.recovered_ns is None:
+        yield f"the system did not recover from {injection.fault} in {called}"
+
+
+def _names(together: Sequence[InjectionTerms]) -> str:
+    return " and ".join(dict.fromkeys(injection.fault for injection in together))
+
+
+_WHERE = {
+    "before_hz": ("load fell to", "in the quiet phase before"),
+    "during_hz": ("load fell to", "while the fault held in"),
+    "after_hz": ("load fell to", "in the quiet phase after"),
+    "good_before_hz": ("publishes that ended well fell to", "in the quiet phase before"),
+    "good_after_hz": ("publishes that ended well fell to", "in the quiet phase after"),
+}
+
+
+def _below_floor(rates: dict[str, float], floors: dict[str, float], called: str) -> Iterable[str]:
+    for name, rate in rates.items():
+        if rate < floors[name]:
+            what, where = _WHERE[name]
+            yield f"{what} {rate:.0f}/s {where} {called}; floor {floors[name]:.0f}/s"
+
+
+def _producers_alive(history: History, window: Window) -> float:
+    """Which part of the producers' time in a window their processes lived: a killed one cannot publish.
+
+    Only ends that the plan wanted excuse it.
+    """
+    clients = history.clients
+    rows = np.flatnonzero(clients.role == history.word_number("producer"))
+    slots = len(np.unique(clients.slot[rows]))
+    if not slots or not window.seconds:
+        return 1.0
+    begin_ns = np.maximum(clients.start_ns[rows], window.begin_ns)
+    lives_on = (clients.end_ns[rows] == NEVER) | (clients.planned[rows] == 0)
+    end_ns = np.where(lives_on, window.end_ns, np.minimum(clients.end_ns[rows], window.end_ns))
+    lived_s = float(np.maximum(end_ns - begin_ns, 0).sum()) / 1e9
+    return min(lived_s / (slots * window.seconds), 1.0)
+
+
+def _undisturbed(history: History, load: Load) -> Trial:
+    """The one trial of a run in which nothing was broken."""
+    quiet = quiet_windows(history)
+    if not quiet:
+        return Trial(number=0, faults=(), begin_ns=0, end_ns=_end_ns(history), reasons=("the run has no quiet phase",))
+    reasons: list[str] = []
+    slowest = slowest_good = float("inf")
+    for phase in quiet:
+        slowest = min(slowest, load.best_rate(load.attempts_ns, phase))
+        slowest_good = min(slowest_good, load.best_rate(load.good_ns, phase))
+    for what, rate in (("load fell to", slowest), ("publishes that ended well fell to", slowest_good)):
+        if rate < history.terms.floor_hz:
+            reasons.append(f"{what} {rate:.0f}/s in a quiet phase; floor {history.terms.floor_hz:.0f}/s")
+    return Trial(
+        number=0,
+        faults=(),
+        begin_ns=quiet[0].begin_ns,
+        end_ns=_end_ns(history),
+        before_hz=slowest,
+        good_before_hz=slowest_good,
+        reasons=tuple(reasons),
+    )

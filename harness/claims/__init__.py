@@ -1,0 +1,1 @@
+"""What documentation says that a configuration keeps."""
