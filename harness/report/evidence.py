@@ -1,0 +1,119 @@
+"""How is it known that a fault bit? The facts that were measured, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.history.terms import InjectionTerms
+
+_SIGNALS = {"exited 137": "exited 137: killed outright, SIGKILL", "exited 143": "exited 143: told to end, SIGTERM"}
+
+
+def course(injection: InjectionTerms) -> tuple[tuple[str, str], ...]:
+    """The moments of an injection, each with what it is called; times of the run's clock."""
+    named = (
+        ("planned", injection.planned_ns),
+        ("asked", injection.asked_ns),
+        ("bit", injection.bit_ns),
+        ("mended", injection.mended_ns),
+        ("recovered", injection.recovered_ns),
+    )
+    return tuple((name, "never" if at is None or at < 0 else f"{at / 1e9:,.3f} s") for name, at in named)
+
+
+def told(injection: InjectionTerms) -> tuple[str, ...]:
+    """The evidence of an injection in sentences, none left out. Facts that no sentence is known for are named."""
+    facts = dict(injection.facts)
+    lines = [injection.why_not] if injection.why_not else []
+    if injection.bit_ns is not None:
+        lines.append(_spans(injection))
+    for names, sentence in _SENTENCES:
+        if all(name in facts for name in names):
+            try:
+                lines.append(sentence(*(facts[name] for name in names)))
+            except (TypeError, ValueError, AttributeError):  # of another shape: named below, as it is
+                continue
+            for name in names:
+                del facts[name]
+    return tuple(lines + [f"{name.replace('_', ' ')}: {value}" for name, value in _flat(facts)])
+
+
+def _spans(injection: InjectionTerms) -> str:
+    bit = injection.bit_ns or 0
+    parts = [f"it bit {_span(bit - injection.asked_ns)} after it was asked"]
+    if injection.mended_ns is not None:
+        parts.append(f"lasted {_span(injection.mended_ns - bit)}")
+        if injection.recovered_ns is not None:
+            parts.append(f"and all was whole again {_span(injection.recovered_ns - injection.mended_ns)} after mending")
+        else:
+            parts.append("and recovery was never seen")
+    else:
+        parts.append("and was never mended")
+    return ", ".join(parts)
+
+
+def _span(length_ns: int) -> str:
+    return f"{length_ns / 1e6:,.0f} ms" if length_ns < 1e9 else f"{length_ns / 1e9:,.2f} s"
+
+
+def _bytes(what: str) -> Callable[[Mapping[str, int]], str]:
+    def sentence(links: Mapping[str, int]) -> str:
+        each = ", ".join(f"{count:,} on {link}" for link, count in links.items())
+        return f"{sum(links.values()):,} bytes {what}: {each}" if links else f"no bytes {what}"
+
+    return sentence
+
+
+def _connections(names: list[str]) -> str:
+    return f"{len(names)} {'connection' if len(names) == 1 else 'connections'} ended: {', '.join(names)}"
+
+
+def _settings_read_back(links: Mapping[str, Mapping[str, Any]]) -> str:
+    said = []
+    for link, toxics in links.items():
+        parts = ["cut"] if toxics.get("enabled") is False else []
+        for name, toxic in toxics.items():
+            if isinstance(toxic, dict):
+                values = ", ".join(f"{key} {value}" for key, value in toxic["attributes"].items() if value)
+                parts.append(f"{toxic['type']} {toxic['stream']}" + (f" ({values})" if values else ""))
+            elif name != "enabled":
+                parts.append(f"{name} {toxic}")
+        said.append(f"{link}: {', '.join(parts) or 'nothing set'}")
+    return f"read back from the proxy: {'; '.join(said)}"
+
+
+_SENTENCES: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
+    (
+        ("pid_before", "state_after"),
+        lambda pid, state: f"process {pid} was there before; the node's state after: {_SIGNALS.get(state, state)}",
+    ),
+    (
+        ("crash_point", "pid", "alive"),
+        lambda point, pid, alive: (
+            f"client process {pid} {'is still alive' if alive else 'is gone'}"
+            + (f"; it ended itself at the crash point {point}" if point and not alive else "")
+        ),
+    ),
+    (("connections_ended",), _connections),
+    (("bytes_withheld",), _bytes("withheld")),
+    (("bytes_inside_at_most",), _bytes("at most inside the links when they were cut")),
+    (("messages_under_way",), lambda count: f"{count:,} messages were under way"),
+    (
+        ("silence_ms", "asked_ms"),
+        lambda silence, asked: f"clients heard nothing for {silence:,} ms, of {asked:,} ms asked",
+    ),
+    (("read_back",), _settings_read_back),
+    (("started_before",), lambda started: f"the process had been started at {started}"),
+)
+
+
+def _flat(facts: Mapping[str, object], above: str = "") -> list[tuple[str, object]]:
+    lines: list[tuple[str, object]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += _flat(value, f"{above}{name} ")
+        else:
+            said = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            lines.append((f"{above}{name}", said))
+    return lines
