@@ -1,0 +1,1 @@
+"""Experiments on real systems: which guarantee does a configuration keep?"""

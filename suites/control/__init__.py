@@ -1,0 +1,1 @@
+"""Does Assay itself notice what it must? Lies told on purpose, on real brokers."""

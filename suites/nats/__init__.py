@@ -1,0 +1,1 @@
+"""NATS, from core to what its documentation calls exactly once."""

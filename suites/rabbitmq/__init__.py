@@ -1,0 +1,1 @@
+"""RabbitMQ, from fire-and-forget to quorum queues."""
