@@ -42,8 +42,10 @@ def freeze(directory: Path) -> History:
     delivered: list[dict[str, Array]] = []
     health: list[tuple[int, int, int, int, int, bool]] = []
     crashes: dict[int, tuple[int, int]] = {}
-    truncated: list[str] = []
-    for path in sorted((directory / "journals").glob("*.journal"), key=_number):
+    paths = sorted((directory / "journals").glob("*.journal"), key=_number)
+    there = {_number(path) for path in paths}
+    truncated = [client["name"] for number, client in sorted(clients.items()) if number not in there]
+    for path in paths:
         journal = read_journal(path, words)
         client = clients.get(journal.client)
         if client is None:
@@ -194,8 +196,9 @@ def _terms(
         if line["kind"] == "injection"
     )
     values["claims"] = tuple(Claimed(**claim) for claim in stated.get("claims", ()))
-    asked = [line["ok"] for line in peers if line["ok"] is not None]
-    values["peers_all_proxy"] = all(asked) if asked else None
+    # One stranger is enough to say no; to say yes, every time it was asked must have had an answer.
+    asked = [line["ok"] for line in peers]
+    values["peers_all_proxy"] = False if False in asked else True if asked and None not in asked else None
     values["truncated_journals"] = tuple(truncated)
     values["clock_pairs"] = tuple((int(run), int(real)) for run, real in stated["clock_pairs"])
     for name in ("faults", "groups", "policies"):

@@ -54,7 +54,6 @@ class Journalled:
     client: int
     origin_ns: int
     handed: int
-    crash_ns: int
     records: Array
     words: Array
     truncated: bool
@@ -77,6 +76,7 @@ def read_journal(path: Path, words: Words) -> Journalled:
     # A journal that was closed or killed is zero from its end on; anything else there means that its middle is gone.
     torn = bool(np.any(records["kind"][end:])) or len(body) != whole
     records = records[:end]
+    torn = torn or _lacks(records, head)
     if np.any(records["kind"] > j.WORD):
         bad = int(np.flatnonzero(records["kind"] > j.WORD)[0])
         raise Refused(f"{path}: record {bad} has the unknown kind {records['kind'][bad]}", cure=CURE)
@@ -92,10 +92,25 @@ def read_journal(path: Path, words: Words) -> Journalled:
         client=head["client"],
         origin_ns=head["origin_ns"],
         handed=head["handed"],
-        crash_ns=head["crash_ns"],
         records=records,
         words=table,
         truncated=torn,
+    )
+
+
+def _lacks(records: Array, head: dict[str, int]) -> bool:
+    """Whether there are fewer records than the head has counted: a copy cut short ends like a journal that was closed.
+
+    A record is written before it is counted, but for an attempt, which may be counted and not yet written.
+    """
+    kinds = np.bincount(records["kind"], minlength=j.WORD + 1)
+    confirms = records[records["kind"] == j.CONFIRM]
+    answered = int((confirms["x1"].astype("i8") - confirms["x0"].astype("i8") + 1).sum())
+    return bool(
+        len(records) < head["records"]
+        or kinds[j.DELIVER] < head["received"]
+        or kinds[j.PUBLISH] + kinds[j.UNSENT] < head["attempted"] - 1
+        or answered < head["answered"]
     )
 
 

@@ -1,0 +1,136 @@
+"""Does a freeze notice what is missing from journals? What was not recorded must not look like what did not happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from harness.checkers.judge import judge
+from harness.guarantee import Status
+from harness.history.freeze import freeze
+from harness.history.history import History
+from harness.history.journal import ACK, CONFIRM, DELIVER, HEAD_SIZE, PUBLISH, RECORD_SIZE, Journal
+from harness.history.proceedings import Proceedings
+from harness.operation import AckKind, AcknowledgedBy, MessageId, Outcome
+
+COUNT = 40
+MS = 1_000_000
+PRODUCER, CONSUMER = 1, 2
+
+
+def client(proceedings: Proceedings, number: int, role: str) -> None:
+    name = f"{role}-1.{number}"
+    proceedings.write("client", number=number, name=name, slot=f"{role}-1", role=role, group="group", start_ns=0)
+    proceedings.write("end", number=number, end_ns=4_000 * MS, exit=0, planned=True)
+
+
+def recorded(directory: Path, peers: tuple[bool | None, ...] = (True,)) -> Path:
+    """A run of COUNT messages that were published, acked, received and acknowledged; its two journals were closed."""
+    (directory / "journals").mkdir(parents=True)
+    proceedings = Proceedings(directory)
+    proceedings.write(
+        "terms",
+        cell="cell",
+        seed=7,
+        run=1,
+        configuration="memory-correct",
+        family="memory",
+        broker_version="1",
+        faults=[],
+        acknowledged_by=int(AcknowledgedBy.BROKER),
+        ack=int(AckKind.SENT),
+        clock_pairs=[[0, 0]],
+        drained=True,
+        exhaustive=True,
+        brokers_up=True,
+        whole=True,
+        silence_s=5.0,
+        floor_hz=1.0,
+        offered_hz=20.0,
+    )
+    proceedings.write("phase", phase="quiet", trial=0, begin_ns=0, end_ns=2_000 * MS)
+    proceedings.write("phase", phase="drain", trial=-1, begin_ns=2_000 * MS, end_ns=3_000 * MS)
+    client(proceedings, PRODUCER, "producer")
+    client(proceedings, CONSUMER, "consumer")
+    for ok in peers:
+        proceedings.write("peers", ok=ok, strangers=[], seen=[])
+    proceedings.close()
+    producer = Journal(directory / "journals" / f"producer-1.{PRODUCER}.journal", client=PRODUCER, origin_ns=0)
+    consumer = Journal(directory / "journals" / f"consumer-1.{CONSUMER}.journal", client=CONSUMER, origin_ns=0)
+    for number in range(1, COUNT + 1):
+        message, at_ns = MessageId(PRODUCER, number).packed, number * 50 * MS
+        producer.add("attempted")
+        producer.write(PUBLISH, 0, 1, 1, 0, message, at_ns, at_ns, number)
+        producer.write(CONFIRM, Outcome.OK, 1, 0, 0, number, number, at_ns + MS)
+        producer.add("answered")
+        consumer.write(DELIVER, 0, 1, 1, 1, message, 0, at_ns + 2 * MS, 0, number)
+        consumer.add("received")
+        consumer.write(ACK, AckKind.SENT, x0=number, x1=at_ns + 3 * MS)
+    producer.close()
+    consumer.close()
+    return directory
+
+
+def journal(directory: Path, role: str) -> Path:
+    (found,) = (directory / "journals").glob(f"{role}-*.journal")
+    return found
+
+
+def cut(path: Path, records: int) -> None:
+    """Take whole records off its end."""
+    path.write_bytes(path.read_bytes()[: -records * RECORD_SIZE])
+
+
+def blank(path: Path, records: int) -> None:
+    """Overwrite the last records with nothing, as a copy of a sparse file may."""
+    data = bytearray(path.read_bytes())
+    data[-records * RECORD_SIZE :] = bytes(records * RECORD_SIZE)
+    path.write_bytes(bytes(data))
+
+
+def statuses(past: History) -> Mapping[str, Status]:
+    return {name: verdict.status for name, verdict in judge(past).verdicts.items()}
+
+
+def test_whole_journals_are_a_whole_history(tmp_path: Path) -> None:
+    past = freeze(recorded(tmp_path / "run"))
+    assert past.terms.truncated_journals == ()
+    assert past.publications.rows == past.deliveries.rows == COUNT
+    assert statuses(past)["at_least_once"] is Status.HELD
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a consumer's journal cut short": (lambda run: cut(journal(run, "consumer"), 6), "consumer-1.2"),
+    "a consumer's journal that is blank at its end": (lambda run: blank(journal(run, "consumer"), 6), "consumer-1.2"),
+    "a consumer's journal that is gone": (lambda run: journal(run, "consumer").unlink(), "consumer-1.2"),
+    "a producer's journal cut short": (lambda run: cut(journal(run, "producer"), 6), "producer-1.1"),
+    "a producer's journal without its last answer": (lambda run: cut(journal(run, "producer"), 1), "producer-1.1"),
+    "a producer's journal that is gone": (lambda run: journal(run, "producer").unlink(), "producer-1.1"),
+    "a journal of which only the head is left": (
+        lambda run: journal(run, "consumer").write_bytes(journal(run, "consumer").read_bytes()[:HEAD_SIZE]) and None,
+        "consumer-1.2",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_journal_is_named_and_accuses_and_acquits_nobody(damage: str, tmp_path: Path) -> None:
+    spoil, name = DAMAGE[damage]
+    run = recorded(tmp_path / "run")
+    spoil(run)
+    past = freeze(run)
+    assert past.terms.truncated_journals == (name,)
+    assert set(statuses(past).values()) == {Status.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("asked", "proved"),
+    [((True, True), True), ((True, None), None), ((True, None, False), False), ((), None)],
+    ids=["always", "not every time", "a stranger", "never"],
+)
+def test_that_all_came_through_the_proxy_must_have_been_seen_every_time(
+    asked: tuple[bool | None, ...], proved: bool | None, tmp_path: Path
+) -> None:
+    assert freeze(recorded(tmp_path / "run", asked)).terms.peers_all_proxy is proved
