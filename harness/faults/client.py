@@ -55,7 +55,8 @@ class KillClient:
             bit_ns = system.watch(lambda: self._bite(system, client), within_s=CRASH_WATCH_S)
 
             def measure() -> Evidence:
-                facts = {"pid": client.pid, "alive": client.alive(), "crash_point": str(self.at or "")}
+                point, stage = client.crashed() or ("", "")
+                facts = {"pid": client.pid, "alive": client.alive(), "crash_point": str(point), "stage": stage}
                 why_not = None
                 if bit_ns is None:
                     why_not = (
@@ -63,7 +64,9 @@ class KillClient:
                         if self.at is None
                         else f"{client.name} did not come to {self.at} within {CRASH_WATCH_S:g} s"
                     )
-                return Evidence((client.name,), bit_ns, facts, why_not)
+                elif self.at is not None and point != self.at:
+                    why_not = f"the last record of {client.name} is {f'at {point}' if point else 'of no crash point'}"
+                return Evidence((client.name,), bit_ns if why_not is None else None, facts, why_not)
 
             yield measure
         finally:

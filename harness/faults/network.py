@@ -1,9 +1,10 @@
 """Which faults can Toxiproxy inject on the links of clients? Delays, cuts, and silence, by role and direction.
 
-Their evidence is measured, never only read back. Toxiproxy counts a connection's bytes when it ends, so a blackhole is
-counted by cutting its connections just before it is mended (which would end them anyway); it is dated by the first
-message that a producer handed over after the toxic was read back. A delay is the silence that clients see before
-answers come again; a cut is the connections that ended.
+Their evidence is measured, never only read back. Of a blackhole it is the silence that clients see while more is
+published, and the bytes withheld: Toxiproxy counts a connection's bytes when it ends, so they are counted by cutting
+its connections just before it is mended (which would end them anyway). It is dated by the first message that a producer
+handed over after the toxic was read back. A delay is a silence, longer than is usual, until answers come again; a cut
+is the connections that ended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.errors import Refused
+from harness.faults.silence import Heard, Silence
 from harness.operation import Evidence, Role
 from harness.system.system import Measure, System
 from harness.system.topology import Direction, Link, Needs
@@ -23,6 +25,12 @@ BITE_WATCH_S = 0.5
 
 _SILENCE_PART = 0.7
 """The part of an injected delay that must be seen as silence: what was under way before it still arrives."""
+
+_SILENT_PART = 0.5
+"""The part of the time that a blackhole held in which nothing may have been heard: what was under way comes first."""
+
+_KEEPALIVE_BYTES = 64
+"""What heartbeats and pings alone may leave in a swallowed direction of one link."""
 
 
 def _side(role: Role) -> str:
@@ -69,11 +77,6 @@ def _handed(system: System) -> int:
     return sum(client.counters().handed for client in system.crew.living(Role.PRODUCER))
 
 
-def _back(system: System, role: Role) -> int:
-    """What came back from the broker to clients of a role so far: answers and deliveries."""
-    return sum(counters.answered + counters.received for counters in (c.counters() for c in system.crew.living(role)))
-
-
 def _first_handed(system: System, before: int) -> int | None:
     """When a message was first seen to be handed over, beyond `before`: it, its answer or its delivery is then hit."""
 
@@ -83,35 +86,23 @@ def _first_handed(system: System, before: int) -> int | None:
     return system.watch(seen, within_s=BITE_WATCH_S)
 
 
-class _Silence:
-    """The longest time in which nothing came back to clients of a role, as seen by looking often."""
-
-    def __init__(self, system: System, role: Role) -> None:
-        self._system, self._role = system, role
-        self._back, self._last_ns = _back(system, role), system.now_ns()
-        self.longest_ns = 0
-
-    def look(self) -> None:
-        """Look now. Only a count that stood still from look to look is silence: we may have looked away ourselves."""
-        now_ns, back = self._system.now_ns(), _back(self._system, self._role)
-        if back == self._back:
-            self.longest_ns = max(self.longest_ns, now_ns - self._last_ns)
-        else:
-            self._back, self._last_ns = back, now_ns
-
-
 @contextmanager
 def _blackholed(system: System, role: Role, directions: tuple[Direction, ...]) -> Iterator[Measure]:
-    """Blackhole these directions of every link of a role; the bytes that they swallowed are the evidence."""
+    """Blackhole these directions of every link of a role. The evidence is that nothing was heard any more, while more
+    was published, and the bytes that were swallowed."""
     links = _links(system, role)
     before = [link.traffic() for link in links]
+    heard = Heard.of(system, role, directions)
     with _mended(links):
         for link in links:
             for direction in directions:
                 link.blackhole(direction)
-        bit_ns = _first_handed(system, _handed(system))
+        placed_ns, handed = system.now_ns(), _handed(system)
+        bit_ns = _first_handed(system, handed)
 
         def measure() -> Evidence:
+            now_ns, last_ns = system.now_ns(), max(heard.last_ns(), placed_ns)
+            published = _handed(system) - handed
             read_back = _read_back(links)
             swallowed = {
                 f"{name} {direction}": count
@@ -120,10 +111,25 @@ def _blackholed(system: System, role: Role, directions: tuple[Direction, ...]) -
                 for direction in directions
                 if (count := after.withheld(direction) - prior.withheld(direction)) > 0
             }
-            when = bit_ns if bit_ns is not None else system.now_ns()
-            why_not = None if swallowed else f"no byte was withheld on any of {len(links)} links"
-            facts = {"bytes_withheld": swallowed, "read_back": read_back}
-            return Evidence(_names(links), when if swallowed else None, facts, why_not)
+            facts = {
+                "silence_ms": round((now_ns - last_ns) / 1e6, 1) if heard else None,
+                "held_ms": round((now_ns - placed_ns) / 1e6, 1),
+                "published_meanwhile": published,
+                "bytes_withheld": swallowed,
+                "read_back": read_back,
+            }
+            why_not = None
+            if sum(swallowed.values()) <= _KEEPALIVE_BYTES * len(links):
+                why_not = f"no more than keep-alives was withheld on any of {len(links)} links"
+            elif heard and published == 0 and role is not Role.CONSUMER:
+                why_not = "nothing was published while it held, so nothing could be swallowed"
+            elif heard and now_ns - last_ns < _SILENT_PART * (now_ns - placed_ns):
+                why_not = (
+                    f"clients still heard from the broker {(last_ns - placed_ns) / 1e6:.0f} ms after the links were "
+                    "blackholed"
+                )
+            when = bit_ns if bit_ns is not None else now_ns
+            return Evidence(_names(links), when if why_not is None else None, facts, why_not)
 
         yield measure
 
@@ -136,13 +142,17 @@ class Latency:
     latency_ms: int = 100
     hold_s: float = 1.0
     needs: ClassVar[Needs] = Needs(verbs=frozenset({"latency"}))
-    touches: ClassVar[str] = "none"
     hides_ends: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _refuse_node_roles("latency", self.role)
         if not 0 < self.latency_ms <= 60_000:
             raise Refused(f"latency: latency_ms={self.latency_ms} (1 to 60000)", cure="choose a delay in that range")
+
+    @property
+    def touches(self) -> str:
+        """The role whose links it hits."""
+        return str(self.role)
 
     @property
     def name(self) -> str:
@@ -153,30 +163,33 @@ class Latency:
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
         """Delay both directions of every link of the role; watch for the silence that this makes."""
         links = _links(system, self.role)
-        silence = _Silence(system, self.role)
+        heard = Heard.of(system, self.role)
+        delay_ns = self.latency_ms * 1_000_000
+        silence = Silence(heard)
         with _mended(links):
             for link in links:
                 for direction in Direction:
                     link.latency(self.latency_ms, direction)
                     silence.look()
             bit_ns = _first_handed(system, _handed(system))
-            end_ns = system.now_ns() + 2_000_000 * self.latency_ms
-
-            def watched() -> int | None:
-                silence.look()
-                return end_ns if system.now_ns() >= end_ns else None
-
-            system.watch(watched, within_s=2.0 * self.latency_ms / 1e3 + BITE_WATCH_S)
+            silence.watch(2 * delay_ns)
 
             def measure() -> Evidence:
+                usual = Silence(heard)  # once what is delayed flows, pauses are as they would be without the delay
+                usual.watch(delay_ns)
                 facts = {
                     "silence_ms": round(silence.longest_ns / 1e6, 1),
+                    "usual_silence_ms": round(usual.longest_ns / 1e6, 1),
                     "asked_ms": self.latency_ms,
                     "read_back": _read_back(links),
                 }
-                if silence.longest_ns >= self.latency_ms * 1e6 * _SILENCE_PART:
+                needed_ns = max(_SILENCE_PART * delay_ns, usual.longest_ns + 0.5 * delay_ns)
+                if silence.longest_ns >= needed_ns:
                     return Evidence(_names(links), bit_ns, facts)
-                why_not = f"clients were silent for {facts['silence_ms']} ms at most, of {self.latency_ms} ms asked"
+                why_not = (
+                    f"clients heard nothing for {facts['silence_ms']} ms at most, of {self.latency_ms} ms asked; "
+                    f"{facts['usual_silence_ms']} ms are usual"
+                )
                 return Evidence(_names(links), None, facts, why_not)
 
             yield measure
@@ -272,7 +285,7 @@ class Disconnect:
         """Let a backlog build up inside the links, then cut them."""
         links = _links(system, self.role)
         clients = system.crew.living(self.role)
-        lost_before = {client.number: client.counters().lost for client in clients}
+        lost_before: dict[int, int] = {}
         before = [link.traffic() for link in links]
 
         def first_lost() -> int | None:
@@ -283,7 +296,7 @@ class Disconnect:
         with _mended(links):
             if self.backlog_ms:
                 self._build_backlog(system, links)
-            under_way = _handed(system) - _back(system, Role.CONSUMER)
+            lost_before.update({client.number: client.counters().lost for client in clients})
             for link in links:
                 link.disconnect()
             bit_ns = system.watch(first_lost, within_s=BITE_WATCH_S)
@@ -299,7 +312,6 @@ class Disconnect:
                 }
                 facts = {
                     "connections_ended": [c.name for c in clients if c.counters().lost > lost_before[c.number]],
-                    "messages_under_way": under_way,
                     "bytes_inside_at_most": inside,
                     "read_back": {
                         name: dict(link.disturbed()) for name, link in zip(_names(links), links, strict=True)

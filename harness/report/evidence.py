@@ -57,6 +57,21 @@ def _span(length_ns: int) -> str:
     return f"{length_ns / 1e6:,.0f} ms" if length_ns < 1e9 else f"{length_ns / 1e9:,.2f} s"
 
 
+def _crash(point: str, stage: str, pid: int, alive: bool) -> str:
+    said = f"client process {pid} {'is still alive' if alive else 'is gone'}"
+    if point:
+        said += f"; its journal's last record is the crash point {point}"
+        said += f", with what it sent {stage}" if stage else ""
+    return said
+
+
+def _unheard(silence_ms: float | None, held_ms: float, published: int) -> str:
+    said = f"{published:,} messages were published in the {held_ms:,} ms that it held"
+    if silence_ms is None:
+        return f"{said}; who is hit hears nothing anyway"
+    return f"{said}, and in the last {silence_ms:,} ms nothing was heard from the broker"
+
+
 def _bytes(what: str) -> Callable[[Mapping[str, int]], str]:
     def sentence(links: Mapping[str, int]) -> str:
         each = ", ".join(f"{count:,} on {link}" for link, count in links.items())
@@ -88,21 +103,17 @@ _SENTENCES: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
         ("pid_before", "state_after"),
         lambda pid, state: f"process {pid} was there before; the node's state after: {_SIGNALS.get(state, state)}",
     ),
-    (
-        ("crash_point", "pid", "alive"),
-        lambda point, pid, alive: (
-            f"client process {pid} {'is still alive' if alive else 'is gone'}"
-            + (f"; it ended itself at the crash point {point}" if point and not alive else "")
-        ),
-    ),
+    (("crash_point", "stage", "pid", "alive"), _crash),
     (("connections_ended",), _connections),
     (("bytes_withheld",), _bytes("withheld")),
     (("bytes_inside_at_most",), _bytes("at most inside the links when they were cut")),
-    (("messages_under_way",), lambda count: f"{count:,} messages were under way"),
     (
-        ("silence_ms", "asked_ms"),
-        lambda silence, asked: f"clients heard nothing for {silence:,} ms, of {asked:,} ms asked",
+        ("silence_ms", "asked_ms", "usual_silence_ms"),
+        lambda silence, asked, usual: (
+            f"clients heard nothing for {silence:,} ms, of {asked:,} ms asked; {usual:,} ms are usual"
+        ),
     ),
+    (("silence_ms", "held_ms", "published_meanwhile"), _unheard),
     (("read_back",), _settings_read_back),
     (("started_before",), lambda started: f"the process had been started at {started}"),
 )

@@ -19,7 +19,8 @@ from pathlib import Path
 from harness.clients.spec import ClientSpec
 from harness.clock import RunClock, until
 from harness.errors import Trouble
-from harness.history.journal import HEAD_SIZE, Head
+from harness.history.join import Words, read_journal
+from harness.history.journal import CRASH, HEAD_SIZE, Head
 from harness.history.proceedings import Proceedings
 from harness.ledger import MARK, PROCESS, Ledger, new_mark, started_ticks
 from harness.operation import CrashPoint, Role
@@ -93,9 +94,9 @@ class ClientProcess:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL, as planned."""
-        self.planned = True
+        """SIGKILL, as planned; one that had ended by itself before was not planned to."""
         if self.alive():
+            self.planned = True
             self.process.send_signal(signal.SIGKILL)
 
     def arm(self, point: CrashPoint, after: int = 0) -> None:
@@ -104,6 +105,18 @@ class ClientProcess:
         self.armed = True
         self.head.set("control_after", after)
         self.head.set("control_point", point.number)
+
+    def crashed(self) -> tuple[CrashPoint, str] | None:
+        """The crash point and stage of its journal's last record, if it is of one."""
+        if self.alive():
+            return None
+        words = Words()
+        journal = read_journal(Path(self.spec.journal), words)
+        if not len(journal.records) or journal.records["kind"][-1] != CRASH:
+            return None
+        last = journal.records[-1]
+        stage = list(words.numbers)[int(journal.words[int(last["code"])])]
+        return CrashPoint.numbered(int(last["a"])), stage
 
     def died_ns(self) -> int | None:
         """Raw monotonic time at which its end was noticed."""

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from harness.operation import AckKind, Outcome
 from harness.system.topology import NodeSpec
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +233,12 @@ class Connection(Protocol):
         ...
 
     async def stop_consuming(self) -> None:
-        """Take no new deliveries; those already handed over can still be settled."""
+        """Take no new deliveries; those already handed over can still be settled. Raises TimeoutError where the broker
+        does not answer, so that more may come."""
         ...
 
     async def close(self) -> None:
-        """Flush and close in order; never raises."""
+        """Flush and close in order; never raises. Notes UNANSWERED_END where the broker does not answer in time."""
         ...
 
 

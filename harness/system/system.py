@@ -84,6 +84,11 @@ class Client(Protocol):
         """Let it kill itself the next time (after `after` further passes) it comes to that point."""
         ...
 
+    def crashed(self) -> tuple[CrashPoint, str] | None:
+        """The crash point, and how far its send had got (a Stage, or ""), of its journal's last record; None if that is
+        another record: it did not end itself."""
+        ...
+
     def died_ns(self) -> int | None:
         """When its end was noticed, in raw monotonic ns (within 5 ms); None while alive."""
         ...

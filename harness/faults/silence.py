@@ -1,0 +1,88 @@
+"""What comes back from the broker while a fault holds, and how long was nothing heard? Clients' live counters tell.
+
+*heard*: answers to producers and deliveries to consumers, as far as a fault on these links would hold them up. A
+producer that nobody answers is heard of by the consumers alone. Bytes that a proxy says it withheld prove little by
+themselves, for every connection that is cut withholds some: silence is what they must have caused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from harness.operation import Role
+from harness.system.system import Client, System
+from harness.system.topology import Direction
+
+BOTH_WAYS = frozenset(Direction)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The clients whose answers, and whose deliveries, a fault would hold up."""
+
+    system: System
+    answered: tuple[Client, ...]
+    delivered: tuple[Client, ...]
+
+    @classmethod
+    def of(cls, system: System, role: Role, directions: Collection[Direction] = BOTH_WAYS) -> Heard:
+        """What a fault in these directions of the links of a role would hold up.
+
+        Of consumers that are only cut off from the broker, nothing is certain: what they are owed may go on to come.
+        """
+        producers = tuple(system.crew.living(Role.PRODUCER))
+        consumers = tuple(system.crew.living(Role.CONSUMER))
+        answered = any(client.counters().answered for client in producers)
+        hits_producers, hits_consumers = role is not Role.CONSUMER, role is not Role.PRODUCER
+        of_consumers = hits_consumers and Direction.DOWN in directions
+        of_producers = hits_producers and not answered and Direction.UP in directions
+        return cls(
+            system=system,
+            answered=producers if hits_producers and answered else (),
+            delivered=consumers if of_consumers or of_producers else (),
+        )
+
+    def __bool__(self) -> bool:
+        """Whether there is anything that would be held up."""
+        return bool(self.answered or self.delivered)
+
+    def count(self) -> int:
+        """How much was heard so far."""
+        return sum(client.counters().answered for client in self.answered) + sum(
+            client.counters().received for client in self.delivered
+        )
+
+    def last_ns(self) -> int:
+        """When something was last heard, in ns of the run; of nothing, when the run began."""
+        times = [client.counters().answered_ns for client in self.answered]
+        times += [client.counters().received_ns for client in self.delivered]
+        return self.system.raw_to_run_ns(max(times)) if any(times) else 0
+
+
+class Silence:
+    """The longest time in which nothing was heard, by looking often."""
+
+    def __init__(self, heard: Heard) -> None:
+        self._heard = heard
+        self._count, self._last_ns = heard.count(), heard.system.now_ns()
+        self.longest_ns = 0
+
+    def look(self) -> None:
+        """Look now. Only a count that stood still from look to look is silence: we may have looked away ourselves."""
+        now_ns, count = self._heard.system.now_ns(), self._heard.count()
+        if count == self._count:
+            self.longest_ns = max(self.longest_ns, now_ns - self._last_ns)
+        else:
+            self._count, self._last_ns = count, now_ns
+
+    def watch(self, for_ns: int) -> None:
+        """Look for so long."""
+        system = self._heard.system
+        end_ns = system.now_ns() + for_ns
+
+        def over() -> int | None:
+            self.look()
+            return end_ns if system.now_ns() >= end_ns else None
+
+        system.watch(over, within_s=for_ns / 1e9 + 0.5)

@@ -1,0 +1,119 @@
+"""Does a fault that was disarmed say that it did not bite? Whole runs on the memory broker: once as it is, once with
+the one call that breaks something taken out, while all that is read back stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.brokers.memory.configuration import Memory
+from harness.engines.link import ProxyLink
+from harness.engines.process_node import ProcessNode
+from harness.faults.client import KillClient
+from harness.faults.fault import Fault
+from harness.faults.network import AcknowledgementLoss, Blackhole, Disconnect, Latency
+from harness.faults.node import Kill
+from harness.guarantee import Status
+from harness.history.terms import InjectionTerms
+from harness.operation import CrashPoint, Role
+from harness.run import Run
+from harness.runner.crew import ClientProcess
+from harness.scenario.scenario import Scenario
+from harness.scenario.schedule import Repeat
+from harness.scenario.workload import Steady
+from harness.system.topology import Direction
+from tests.runs import run_cell
+
+CONFIRMED = Memory("confirmed")
+UNCONFIRMED = Memory("unconfirmed", confirms=False, acknowledge="automatic")
+
+Disarm = Callable[[pytest.MonkeyPatch], None]
+
+
+def without(owner: type, verb: str) -> Disarm:
+    """The verb does nothing."""
+    return lambda patch: patch.setattr(owner, verb, lambda *_, **__: None)
+
+
+def outlives_the_first(patch: pytest.MonkeyPatch) -> None:
+    """The first SIGKILL goes nowhere; the one that mends does not."""
+    kill, calls = ClientProcess.kill, [0]
+
+    def late(self: ClientProcess) -> None:
+        calls[0] += 1
+        if calls[0] > 1:
+            kill(self)
+
+    patch.setattr(ClientProcess, "kill", late)
+
+
+def cuts_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Links stay up; what `cut` needs of it to count is not called here."""
+    patch.setattr(ProxyLink, "disconnect", lambda self: None)
+
+
+FAULTS: dict[str, tuple[Fault, Memory, Disarm]] = {
+    "latency": (Latency(), CONFIRMED, without(ProxyLink, "latency")),
+    "latency of producers that nobody answers": (
+        Latency(Role.PRODUCER),
+        UNCONFIRMED,
+        without(ProxyLink, "latency"),
+    ),
+    "latency of consumers": (Latency(Role.CONSUMER), CONFIRMED, without(ProxyLink, "latency")),
+    "blackhole": (Blackhole(), CONFIRMED, without(ProxyLink, "blackhole")),
+    "blackhole without confirms": (Blackhole(), UNCONFIRMED, without(ProxyLink, "blackhole")),
+    "blackhole of producers that nobody answers": (
+        Blackhole(Role.PRODUCER),
+        UNCONFIRMED,
+        without(ProxyLink, "blackhole"),
+    ),
+    "blackhole up": (Blackhole(direction=Direction.UP), CONFIRMED, without(ProxyLink, "blackhole")),
+    "blackhole down": (Blackhole(direction=Direction.DOWN), CONFIRMED, without(ProxyLink, "blackhole")),
+    "acknowledgement loss": (AcknowledgementLoss(), CONFIRMED, without(ProxyLink, "blackhole")),
+    "disconnect": (Disconnect(), CONFIRMED, cuts_nothing),
+    "disconnect under backlog": (Disconnect(Role.CONSUMER, backlog_ms=80), CONFIRMED, cuts_nothing),
+    "kill of a node": (Kill(), CONFIRMED, without(ProcessNode, "kill")),
+    "kill of a consumer": (KillClient(Role.CONSUMER), CONFIRMED, outlives_the_first),
+    "kill of a producer": (KillClient(Role.PRODUCER), CONFIRMED, outlives_the_first),
+    "crash point": (
+        KillClient(Role.CONSUMER, at=CrashPoint.AFTER_RECEIVE),
+        CONFIRMED,
+        without(ClientProcess, "arm"),
+    ),
+}
+
+
+def injected(fault: Fault, configuration: Memory, directory: Path) -> tuple[InjectionTerms, Run]:
+    scenario = Scenario(
+        configuration=configuration,
+        schedule=Repeat(fault),
+        workload=Steady(rate_hz=500, quiet_s=0.4, producers=2, consumers=2),
+    )
+    run = run_cell(scenario, directory)
+    (injection,) = run.history.terms.injections
+    return injection, run
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_is_armed_bites(fault: str, tmp_path: Path) -> None:
+    value, configuration, _ = FAULTS[fault]
+    injection, run = injected(value, configuration, tmp_path / "run")
+    assert injection.why_not is None
+    assert injection.bit_ns is not None
+    assert injection.recovered_ns is not None, run.judgement.trial
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_is_disarmed_did_not_bite_and_nothing_is_held(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, configuration, disarm = FAULTS[fault]
+    disarm(monkeypatch)
+    injection, run = injected(value, configuration, tmp_path / "run")
+    assert injection.bit_ns is None, dict(injection.facts)
+    assert injection.why_not
+    statuses: dict[str, Any] = {name: verdict.status for name, verdict in run.judgement.verdicts.items()}
+    assert Status.HELD not in statuses.values(), statuses
