@@ -63,13 +63,15 @@ def drain(broker: Broker, crew: Crew, promise: Promise, *, hides_ends: bool, con
         # What a consumer held unsettled came back to the queue when it closed: ask again, now that nobody holds any.
         if not happens(lambda: not broker.drained(), within_s=1.0):
             left = broker.drained() or ""
-            if left and consumers:
+            if left and not consumers:
+                return Drained(False, left, silence_s, silence_needed)
+            if left:
                 for consumer in consumers:
                     crew.replace(consumer).head.set("pause_publishing", 0)
                 seen = _received(crew), time.monotonic()
                 continue
         return Drained(True, "", silence_s, silence_needed)
-    return Drained(False, left, 0.0, silence_needed)
+    return Drained(False, left, silence_s, silence_needed)
 
 
 def _received(crew: Crew) -> int:

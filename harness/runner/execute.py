@@ -18,7 +18,7 @@ from typing import Protocol
 from harness import catalogue
 from harness.clients.spec import ClientSpec
 from harness.clock import RunClock, boot_id, until
-from harness.errors import Refused, Trouble
+from harness.errors import Refused
 from harness.faults.client import KillClient
 from harness.history.freeze import freeze
 from harness.history.proceedings import Proceedings
@@ -30,6 +30,7 @@ from harness.plain import to_plain
 from harness.runner.crew import Crew
 from harness.runner.drain import drain
 from harness.runner.nemesis import Nemesis
+from harness.runner.peers import Peers
 from harness.runner.progress import Progress, Ticker, Watcher, silent
 from harness.scenario.scenario import Cell
 from harness.system.service import Broker, Promise
@@ -131,12 +132,14 @@ def _run(
         crew.spare(workload.producers + workload.consumers + kills)
         deployed = stack.enter_context(_deploy(cell, lease))
         topology, broker, promise = deployed.topology, deployed.broker, deployed.promise
+        stack.callback(crew.close)  # before the nodes go: what they send as they end is nobody's doing but ours
         version = broker.version()
         faults = tuple(sorted({fault.name for fault in scenario.schedule.faults}))
         proceedings.write(
             "terms",
             broker_version=version,
-            claims=claims(configuration.name, version, faults),
+            # Of clients that lie nobody claims anything.
+            claims=() if scenario.sabotage else claims(configuration.name, version, faults),
             environment={**topology.describe(), **_machine()},
         )
         for spec in _client_specs(cell, run, clock, directory, broker, topology, promise):
@@ -150,13 +153,11 @@ def _run(
         services = broker.services()
         system = System(topology=topology, broker=broker, crew=crew, clock=clock, services=services)
 
-        def check_peers() -> None:
-            _check_peers(broker, topology, crew, proceedings)
-
-        check_peers()
+        peers = Peers(broker, topology, crew, proceedings)
+        peers.check()
         crew.go()
         hides_ends = any(fault.hides_ends for fault in scenario.schedule.faults)
-        nemesis = Nemesis(system, broker, crew, promise, workload.floor_hz, progress, proceedings, check_peers)
+        nemesis = Nemesis(system, broker, crew, promise, workload.floor_hz, progress, proceedings, peers)
         nemesis.carry_out(plan)
         progress.phase("drain")
         drained = drain(broker, crew, promise, hides_ends=hides_ends, confirm_timeout_s=workload.confirm_timeout_s)
@@ -302,19 +303,6 @@ def _state_terms(proceedings: Proceedings, cell: Cell, run: int, clock: RunClock
         clock_pairs=[_clock_pair(clock)],
         origin_ns=clock.origin_ns,
     )
-
-
-def _check_peers(broker: Broker, topology: Topology, crew: Crew, proceedings: Proceedings) -> None:
-    """Write down whether every client connection that the broker lists came from the proxy."""
-    allowed = topology.proxy_peers()
-    names = {client.name for client in crew.all()}
-    try:
-        peers = [peer for peer in broker.peers() if peer.client in names]
-    except Trouble as trouble:
-        proceedings.write("peers", ok=None, strangers=[], seen=[], why_not=trouble.message)
-        return
-    strangers = [f"{peer.client} from {peer.host}:{peer.port}" for peer in peers if peer.host not in allowed]
-    proceedings.write("peers", ok=not strangers, strangers=strangers, seen=sorted({peer.client for peer in peers}))
 
 
 def _audit_sink(cell: Cell, directory: Path, clock: RunClock, proceedings: Proceedings) -> None:

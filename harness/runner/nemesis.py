@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.clock import happens
@@ -11,10 +10,11 @@ from harness.history.proceedings import Proceedings
 from harness.history.terms import InjectionTerms
 from harness.operation import AckKind, Evidence, Role
 from harness.runner.crew import Crew
+from harness.runner.peers import Peers
 from harness.runner.progress import Progress
 from harness.scenario.plan import Plan, Step
 from harness.system.service import Broker, Promise
-from harness.system.system import System
+from harness.system.system import Client, System
 
 RECOVERY_LIMIT_S = 40.0
 FLOOR_LIMIT_S = 15.0
@@ -32,10 +32,14 @@ class Load:
         """(good publications, deliveries) of all clients so far: confirmed ones where the broker confirms."""
         good = received = 0
         for client in self.crew.all():
-            counters = client.counters()
-            good += counters.acked if self.confirms else counters.handed
-            received += counters.received
+            good += self.good_of(client)
+            received += client.counters().received
         return good, received
+
+    def good_of(self, client: Client) -> int:
+        """Good publications of one client so far."""
+        counters = client.counters()
+        return counters.acked if self.confirms else counters.handed
 
     def at_risk(self, touches: str, ack: AckKind) -> int:
         """Operations under way now, as far as a fault that touches that role can endanger them."""
@@ -70,7 +74,7 @@ class Nemesis:
         floor_hz: float,
         progress: Progress,
         proceedings: Proceedings,
-        check_peers: Callable[[], None],
+        peers: Peers,
     ) -> None:
         self._system = system
         self._broker = broker
@@ -80,7 +84,7 @@ class Nemesis:
         self._floor_hz = floor_hz
         self._progress = progress
         self._proceedings = proceedings
-        self._check_peers = check_peers
+        self._peers = peers
 
     def carry_out(self, plan: Plan) -> None:
         """Every step of the plan, then the last quiet phase."""
@@ -158,18 +162,21 @@ class Nemesis:
 
     def _recover(self, mended_ns: int) -> int | None:
         """When members, leader, replicas and clients were all back and messages flowed again; None if never."""
-        good, received = self._load.totals()
+        _, received = self._load.totals()
+        served = {client.number: self._load.good_of(client) for client in self._crew.living(Role.PRODUCER)}
 
         def back() -> bool:
             if self._crew.connected() is not None:
                 return False
-            good_now, received_now = self._load.totals()
-            if good_now <= good or received_now <= received:
+            producers = self._crew.living(Role.PRODUCER)
+            if any(self._load.good_of(client) <= served.get(client.number, 0) for client in producers):
+                return False
+            if self._load.totals()[1] <= received:
                 return False
             return self._broker.whole() is None and self._broker.ready() is None
 
         if not happens(back, within_s=RECOVERY_LIMIT_S):
             return None
         recovered_ns = self._system.now_ns()
-        self._check_peers()
+        self._peers.check()
         return max(recovered_ns, mended_ns)
