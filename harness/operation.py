@@ -108,6 +108,14 @@ class Stage(StrEnum):
     ANSWERED = "answered"
 
 
+UNANSWERED_END = "unanswered-end"
+"""What a client notes whose broker did not answer its goodbye in time: what was on its way then, the client cut off."""
+
+
+UNSENT_ACK = "unsent-acknowledgement"
+"""What a client notes when an acknowledgement that it has recorded found no room, or no connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What was measured that shows that a fault bit.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness import catalogue
 from harness.clients.crash import AFTER_RECEIVE, BETWEEN_ACK_AND_CONFIRM, Guarded, until_written
 from harness.history.journal import ACK, CORRUPT, DELIVER, FOREIGN, HANDLED, PLACE, PULLED, REDELIVERED, SETTLED
-from harness.operation import AckKind, Outcome, Stage, decode_payload
+from harness.operation import UNANSWERED_END, AckKind, Outcome, Stage, decode_payload
 from harness.system.service import Connection, Received
 
 if TYPE_CHECKING:
@@ -224,8 +224,12 @@ class Consuming:
         connection = self.body.connection
         limit_s = self.body.spec.confirm_timeout_s
         if connection is not None:
-            with contextlib.suppress(OSError, TimeoutError):
+            try:
                 await asyncio.wait_for(connection.stop_consuming(), limit_s)
+            except TimeoutError:
+                self.journal.state(UNANSWERED_END, epoch=self.body.epoch)
+            except OSError:
+                pass  # the connection is lost, and has said so
         self._arrived.set()
         await processing
         if self.unanswered:

@@ -7,7 +7,6 @@ NATS answers neither. JetStream is consumed by pull, core NATS by a subscription
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from harness.brokers.nats.errors import read_answer
 from harness.brokers.nats.pull import Pull
 from harness.brokers.nats.session import Headers, Session
-from harness.operation import Outcome, Role
+from harness.operation import UNSENT_ACK, Outcome, Role
 from harness.system.service import Listener, Received
 
 OPEN_S = 5.0
@@ -100,7 +99,8 @@ class Connection:
         if self._pull is not None:
             self._pull.settled()
         if self._acknowledge == "sent":
-            self._session.publish(reply, _ACK)
+            if not self._session.publish(reply, _ACK):
+                self._listener.noted(UNSENT_ACK)
             return None
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._settled += 1
@@ -119,12 +119,15 @@ class Connection:
 
     async def stop_consuming(self) -> None:
         """Take no new deliveries; those on their way still come."""
-        with contextlib.suppress(ConnectionError):
+        try:
             if self._pull is not None:
                 await self._pull.stop()
             elif self._subscription is not None:
                 self._session.quiet(self._subscription)
                 await self._session.echo()
+        except ConnectionError as error:
+            if self._session.usable:
+                raise TimeoutError("the server does not answer, so more may come") from error
 
     async def close(self) -> None:
         """Flush and close in order. Never raises."""

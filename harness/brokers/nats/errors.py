@@ -109,8 +109,11 @@ def read_answer(body: bytes, headers: Mapping[str, str] | None) -> Answer:
         error = said.get("error")
         if error is None:
             return Answer(Outcome.OK, int(said["seq"]), bool(said.get("duplicate", False)), "")
-        code = str(error.get("err_code") or error.get("code") or "unknown-error")
-        return Answer(outcome_of(code, str(error.get("description", ""))), 0, False, code)
+        if error.get("err_code"):
+            code = str(error["err_code"])
+            return Answer(outcome_of(code, str(error.get("description", ""))), 0, False, code)
+        # "503" is definite only of an answer without a body: nobody took the message.
+        return Answer(Outcome.INFO, 0, False, str(error.get("code") or "unknown-error"))
     except (ValueError, TypeError, KeyError, AttributeError):
         return Answer(Outcome.INFO, 0, False, "unreadable-answer")
 

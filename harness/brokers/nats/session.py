@@ -22,6 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from harness.brokers.nats.configuration import PING_INTERVAL_S, PING_MAX
+from harness.operation import UNANSWERED_END
 
 BUFFER_MAX = 1 << 20
 """Bytes that may wait to be written: as with a broker's own client, more is refused, not kept."""
@@ -177,8 +178,11 @@ class Session:
     async def close(self) -> None:
         """Flush, close in order, and report nothing more. Never raises."""
         if self._state == "open":
-            with contextlib.suppress(ConnectionError):
+            try:
                 await self.echo(within_s=CLOSE_S)
+            except ConnectionError:
+                if self.usable:
+                    self._noted(UNANSWERED_END)
         self._state = "ended"
         await self._end()
 

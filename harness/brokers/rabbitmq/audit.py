@@ -62,16 +62,17 @@ class Auditor:
 
     def standing(self, queue: str) -> Standing | None:
         """What is in the queue, exactly and now; None where it does not exist. Raises Trouble."""
-        for _ in range(2):
-            reused = self._connection is not None
-            try:
-                standing: Standing | None = self._ask(lambda channel: _standing(channel, queue), within_s=ASK_S)
-            except Trouble:
-                if not reused:
-                    raise
-            else:
-                return standing
-        return None
+        reused = self._connection is not None
+        try:
+            return self._stands(queue)
+        except Trouble:
+            if not reused or self._connection is not None:
+                raise  # a new connection, or one that still stands: the broker itself has refused
+        return self._stands(queue)
+
+    def _stands(self, queue: str) -> Standing | None:
+        standing: Standing | None = self._ask(lambda channel: _standing(channel, queue), within_s=ASK_S)
+        return standing
 
     def read(self, queue: str, run: int) -> Reading | None:
         """Read all of it; None where it does not exist. Raises Trouble: a queue cannot be read twice."""

@@ -21,7 +21,7 @@ from pika.channel import Channel
 
 from harness.brokers.rabbitmq.confirms import Confirms
 from harness.brokers.rabbitmq.frames import BODY_SIZE_MAX, PublishFrames, ack_frame
-from harness.operation import Outcome, Role
+from harness.operation import UNANSWERED_END, Outcome, Role
 from harness.system.service import Listener, Received
 
 OPEN_S = 5.0
@@ -143,6 +143,7 @@ class Connection:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(ended), CLOSE_S)
         if not ended.done():
+            self._listener.noted(UNANSWERED_END)
             self._abandon()
 
     def _abandon(self) -> None:
@@ -262,7 +263,7 @@ class Connection:
         # The library's own basic_cancel would reject what still comes, or drop it where the broker thinks it settled.
         cancel = spec.Basic.Cancel(consumer_tag=_CONSUMER_TAG)
         replies = [(spec.Basic.CancelOk, {"consumer_tag": _CONSUMER_TAG})]
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(ConnectionError):
             await self._ask(lambda done: channel._rpc(cancel, done, replies))
 
     def _on_delivery(self, _channel: Channel, method: Any, properties: Any, body: bytes) -> None:
