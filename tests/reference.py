@@ -29,14 +29,15 @@ def anomalies(history: History) -> dict[str, set[int]]:
     attempts: dict[int, list[Row]] = defaultdict(list)
     for publication in publications:
         attempts[publication["message"]].append(publication)
+    invoked = _invoked(publications)
     received: dict[int, list[Row]] = defaultdict(list)
     for index, delivery in enumerate(deliveries):
         delivery["index"] = index
-        if not delivery["corrupt"] and not delivery["foreign"] and delivery["message"] in attempts:
+        if not delivery["corrupt"] and not delivery["foreign"] and delivery["message"] in invoked:
             received[delivery["message"]].append(delivery)
 
     def read(*places: str) -> set[int]:
-        return {row["message"] for row in census if history.words[row["place"]] in places} & set(attempts)
+        return {row["message"] for row in census if history.words[row["place"]] in places} & invoked
 
     elsewhere = {history.words[row["place"]] for row in census} - {"stored", "dead-letter"}
     owed, stored, dead = read(*elsewhere), read("stored"), read("dead-letter")
@@ -60,12 +61,12 @@ def anomalies(history: History) -> dict[str, set[int]]:
                 discharged.add(message)
         elif all(any(history.words[delivery["group"]] == group for delivery in done) for group in groups):
             discharged.add(message)
-    dropped = {row["message"] for row in rows(history, "dropped")} & set(attempts) - discharged - found
+    dropped = {row["message"] for row in rows(history, "dropped")} & invoked - discharged - found
     lost = acked - discharged - found - dropped
     swallowed = {
         m for m in lost - set(received) - stored if all(r["duplicate"] for r in attempts[m] if r["outcome"] == OK)
     }
-    effect = {row["message"] for row in effects if row["count"] > 0}
+    effect = {row["message"] for row in effects if row["count"] > 0} & invoked
     times: dict[int, int] = defaultdict(int)
     for row in effects:
         times[row["message"]] += row["count"]
@@ -81,11 +82,12 @@ def anomalies(history: History) -> dict[str, set[int]]:
         "lost_unconfirmed": sent - discharged - found - dropped,
         "dropped_acked": dropped & (acked | sent),
         "swallowed": swallowed,
-        "stranded": owed - set(received),
+        "stranded": (owed - set(received)) & (acked | sent),
+        "left_unpromised": owed - set(received) - acked - sent,
         "visible_failure": failed & set(received),
         "unprocessed": set(received) - effect - owed,
         "never_processed": (acked | sent) - set(received) - effect - owed,
-        "duplicate_effect": {m for m, count in times.items() if count > 1 and m in attempts},
+        "duplicate_effect": {m for m, count in times.items() if count > 1 and m in invoked},
         "duplicate_publish": _stored_twice(history, attempts, received, census),
         "reordered": _reordered(publications, [d for ds in received.values() for d in ds]),
         **_repeats(history, received),
@@ -96,7 +98,7 @@ def anomalies(history: History) -> dict[str, set[int]]:
 
 def strange(history: History) -> dict[str, int]:
     """Deliveries that are of no message of ours."""
-    published = {row["message"] for row in rows(history, "publications")}
+    published = _invoked(rows(history, "publications"))
     counts = {"phantom": 0, "corrupt": history.terms.census_corrupt, "foreign": history.terms.census_foreign}
     for delivery in rows(history, "deliveries"):
         if delivery["corrupt"]:
@@ -105,7 +107,15 @@ def strange(history: History) -> dict[str, int]:
             counts["foreign"] += 1
         elif delivery["message"] not in published:
             counts["phantom"] += 1
+    counts["phantom"] += sum(row["message"] not in published for row in rows(history, "census"))
     return counts
+
+
+def _invoked(publications: list[Row]) -> set[int]:
+    """Messages of which some attempt was handed to the library."""
+    return {
+        row["message"] for row in publications if row["outcome"] != FAIL or row["completed_ns"] != row["invoked_ns"]
+    }
 
 
 def _classes(lost: set[int], received: set[int]) -> dict[str, set[int]]:
@@ -135,6 +145,9 @@ def _repeats(history: History, received: dict[int, list[Row]]) -> dict[str, set[
                 unflagged.add(message)
             for first, second in ((one, other), (other, one)):
                 confirmed = first["ack_kind"] == CONFIRMED and first["settlement"] == OK and first["settled_ns"] != -1
+                apart = 0 != first["broker_sequence"] != second["broker_sequence"]
+                if apart:
+                    continue
                 if confirmed and second["fetch_invoked_ns"] != -1 and second["fetch_invoked_ns"] > first["settled_ns"]:
                     again.add(message)
         if ack_wait_s is None:
@@ -165,7 +178,11 @@ def _stored_twice(
     twice = set()
     for message in attempts:
         answered = {r["broker_sequence"] for r in attempts[message] if r["outcome"] == OK and not r["duplicate"]} - {0}
-        read = {row["broker_sequence"] for row in census if row["message"] == message} - {0}
+        read = {
+            row["broker_sequence"]
+            for row in census
+            if row["message"] == message and history.words[row["place"]] != "dead-letter"
+        } - {0}
         for group in groups:
             mine = [d for d in received.get(message, []) if d["group"] == group]
             if len({d["attempt"] for d in mine}) > 1 or len({d["broker_sequence"] for d in mine} - {0}) > 1:

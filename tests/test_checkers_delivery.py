@@ -92,7 +92,7 @@ CASES: dict[str, Case] = {
     ),
     "never sent for want of a connection, and delivered: a failure of the books or the broker": (
         [publish(1).never_sent(), deliver(1).acknowledged()],
-        {"visible_failure": 1},
+        {"phantom": 1},
     ),
     "delivered, and nobody published it": ([deliver(1).acknowledged()], {"phantom": 1}),
     "a hole in a producer's sequence, delivered: phantom": (

@@ -48,6 +48,12 @@ def _mismatches(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield from _delivered(facts, counters["delivered"])
     if "acked" in counters:
         yield from _acked(facts, counters["acked"])
+    if facts.effect_strangers:
+        yield (
+            f"harness or sink miscounts: the sink holds effects of {facts.effect_strangers} messages that nobody "
+            "published",
+            UNSEEN_PUBLICATIONS,
+        )
     unseen = int(((facts.effect_count > 0) & ~facts.received).sum())
     if unseen:
         yield (

@@ -38,7 +38,8 @@ def check(facts: Facts) -> DeliveryFindings:
     lost = facts.acked & gone & ~dropped
     lost_unconfirmed = facts.sent & gone & ~dropped
     dropped_acked = facts.believed & dropped
-    stranded = facts.owed & ~facts.received
+    left = facts.owed & ~facts.received
+    stranded = left & facts.believed
     visible_failure = facts.failed & facts.received
     recovered = facts.indeterminate & facts.received
     swallowed = lost & _only_duplicates(facts) & ~facts.received & ~facts.stored
@@ -96,6 +97,7 @@ def check(facts: Facts) -> DeliveryFindings:
             "dropped_by_policy": int(dropped.sum()),
             "dead_lettered": int(facts.dead_lettered.sum()),
             "owed": int(facts.owed.sum()),
+            "left_unpromised": int((left & ~facts.believed).sum()),
             "deliveries": facts.history.deliveries.rows,
             "attempts": facts.history.publications.rows,
             "ack_wait_exceeded": int((again.delivery & again.late).sum()),
@@ -144,7 +146,7 @@ def _strange(facts: Facts) -> dict[str, Anomaly]:
     corrupt = np.flatnonzero(deliveries.corrupt != 0)
     foreign = np.flatnonzero((deliveries.foreign != 0) & (deliveries.corrupt == 0))
     return {
-        "phantom": of_deliveries(facts, "phantom", facts.strangers, "delivered, and nobody ever published it"),
+        "phantom": of_deliveries(facts, "phantom", facts.strangers, "nobody ever published it", facts.census_strangers),
         "corrupt": of_deliveries(facts, "corrupt", corrupt, "its check sum or form is wrong", terms.census_corrupt),
         "foreign": of_deliveries(facts, "foreign", foreign, "it is of another run", terms.census_foreign),
     }

@@ -2,6 +2,7 @@
 
 All sets are boolean arrays over the places of published messages (harness/checkers/places.py):
 *acked*: some publication of it ended OK, acknowledged by the broker; *sent*: OK where nobody confirms;
+*invoked*: some attempt was handed to the library, whatever came of it;
 *failed*: every attempt ended FAIL, a proven non-event; *received*: delivered in any way, to anybody;
 *discharged*: some delivery of it had its acknowledgement invoked, or was received under automatic acknowledgement
 (with several groups: in every one of them, for a copy is due to each);
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.checkers.load import never_handed_over
 from harness.checkers.places import NOWHERE, Places, marked
 from harness.history.columns import NEVER
 from harness.history.history import Array, History
@@ -30,7 +32,8 @@ class Facts:
 
     `published`: the place of each row of publications. `rows`: the rows of deliveries that are whole, of this run, and
     of a published message; `delivered`: the place of each of these rows; `group`: its group's word.
-    `effect_count`: how often the sink holds the effect of each.
+    `effect_count`: how often the sink holds the effect of each. `strangers`: rows of deliveries of what was never
+    invoked; `census_strangers`, `effect_strangers`: how many of those the auditor read in the broker and in the sink.
     """
 
     history: History
@@ -52,6 +55,8 @@ class Facts:
     dropped: Array
     effect_count: Array
     strangers: Array
+    census_strangers: int
+    effect_strangers: int
 
     @property
     def found(self) -> Array:
@@ -81,6 +86,7 @@ def gather(history: History) -> Facts:
     count = places.count
     published = places.of(publications.message)
     attempted = marked(count, published)
+    invoked = marked(count, published[~never_handed_over(publications)])
 
     ok = publications.outcome == Outcome.OK
     by_broker = publications.acknowledged_by == AcknowledgedBy.BROKER
@@ -90,7 +96,7 @@ def gather(history: History) -> Facts:
 
     def known(ids: Array) -> Array:
         at = places.of(ids)
-        return np.where((at != NOWHERE) & attempted[at], at, NOWHERE) if count else at
+        return np.where((at != NOWHERE) & invoked[at], at, NOWHERE) if count else at
 
     intact = (deliveries.corrupt == 0) & (deliveries.foreign == 0)
     at = known(deliveries.message)
@@ -132,6 +138,8 @@ def gather(history: History) -> Facts:
         dropped=marked(count, dropped_at[dropped_at != NOWHERE]),
         effect_count=effect_count,
         strangers=strangers,
+        census_strangers=int((~there).sum()),
+        effect_strangers=int((~counted).sum()),
     )
 
 

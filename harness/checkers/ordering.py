@@ -22,8 +22,8 @@ _UNKNOWN = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFindings:
-    """`reordered`: messages received out of order. `compared`: deliveries under a contract of order; `exempt`: the
-    others."""
+    """`reordered`: messages received out of order. `compared`: deliveries under a contract of order, in lanes that
+    have another to compare them with; `exempt`: the others."""
 
     reordered: Anomaly
     compared: int
@@ -52,8 +52,10 @@ def check(facts: Facts) -> OrderFindings:
     invoked_ns = facts.history.publications.invoked_ns[publication]
     order, starts = runs(columns, within=(facts.delivery("received_ns")[rows], facts.delivery("number")[rows]))
     overtaken = np.zeros(len(rows), np.bool_)
+    compared = 0
     for start, end in pairwise(np.append(starts, len(order))):
         lane = order[start:end]
+        compared += len(lane) if len(lane) > 1 else 0
         times = invoked_ns[lane]
         overtaken[lane] = times < np.maximum.accumulate(times)
     members = marked(facts.places.count, facts.delivered[rows[overtaken]])
@@ -61,7 +63,7 @@ def check(facts: Facts) -> OrderFindings:
         reordered=of_messages(
             facts, "reordered", members, "received after a message that the same connection published later"
         ),
-        compared=len(rows),
+        compared=compared,
         exempt=deliveries - len(rows),
     )
 

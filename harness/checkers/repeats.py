@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.checkers.facts import Facts
+from harness.checkers.facts import DEAD_LETTER, Facts
 from harness.checkers.places import NOWHERE, runs
 from harness.history.columns import NEVER
 from harness.history.history import Array
@@ -62,7 +62,9 @@ def repeats(facts: Facts) -> Repeats:
         of = at[order[starts]]
         twice[of[several]] = True
         late[of[several & late_copy[order[starts]]]] = True
-        first_confirmed = np.minimum.reduceat(confirmed_ns[order], starts)
+        # Two copies of one attempt that the broker numbered apart are a message stored twice, of which one was settled.
+        settled_ns = np.where(sequence == 0, confirmed_ns, _NO_TIME) if identity is attempt else confirmed_ns
+        first_confirmed = np.minimum.reduceat(settled_ns[order], starts)
         last_fetch = np.maximum.reduceat(fetched_ns[order], starts)
         again[of[several & (last_fetch > first_confirmed)]] = True  # a push was fetched at NEVER, before all
         if identity is attempt:
@@ -131,7 +133,8 @@ def _sequences(facts: Facts) -> Iterator[tuple[Array, Array]]:
             yield facts.delivered[rows], delivered[rows]
         return
     at = facts.places.of(census.message)
-    read = at != NOWHERE
+    # A dead-letter queue numbers on its own.
+    read = (at != NOWHERE) & (census.place != facts.history.word_number(DEAD_LETTER))
     yield (
         np.concatenate([answered[0], facts.delivered, at[read]]),
         np.concatenate([answered[1], delivered, census.broker_sequence[read]]),

@@ -20,8 +20,8 @@ from harness.operation import AckKind, AcknowledgedBy, Outcome
 
 _NO_TIME = np.iinfo(np.int64).max
 _EPOCH_BITS = 16
-GIVEN_UP_NS = 5_000_000_000
-"""A publish without any answer for so long is given up, and no longer under way."""
+GIVEN_UP_S = 5.0
+"""A publish without any answer for so long is given up, and no longer under way, where the terms do not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,26 +51,41 @@ class Risks:
             return AtRisk(producers=0, consumers=0)
         terms = self._facts.history.terms
         confirms, automatic = terms.acknowledged_by == AcknowledgedBy.BROKER, terms.ack == AckKind.AUTOMATIC
-        asked_ns, bit_ns = injection.asked_ns, injection.bit_ns
+        asked_ns, bit_ns, hit = injection.asked_ns, injection.bit_ns, self._hit(injection)
         producers = consumers = 0
         if injection.touches in ("producer", "both"):
-            producers = self._unanswered(asked_ns, bit_ns) if confirms else self._in_flight(asked_ns, bit_ns)
+            producers = self._unanswered(asked_ns, bit_ns, hit) if confirms else self._in_flight(asked_ns, bit_ns, hit)
         if injection.touches in ("consumer", "both"):
             if not automatic:
-                consumers = self._unsettled(asked_ns, bit_ns)
+                consumers = self._unsettled(asked_ns, bit_ns, hit)
             elif confirms or injection.touches == "consumer":
-                consumers = self._in_flight(asked_ns, bit_ns)
+                consumers = self._in_flight(asked_ns, bit_ns, hit)
         return AtRisk(producers=producers, consumers=consumers)
 
-    def _unanswered(self, asked_ns: int, bit_ns: int) -> int:
+    def _hit(self, injection: InjectionTerms) -> Array:
+        """The numbers of the clients that the injection names as its targets, or whose links it names ("slot->node").
+        Where it names none, as a node's fault does, it may touch all of them."""
+        history = self._facts.history
+        words = {history.word_number(target.partition("->")[0]) for target in injection.targets} - {-1}
+        clients = history.clients
+        named = np.isin(clients["name"], list(words)) | np.isin(clients.slot, list(words))
+        return np.asarray(clients.client[named] if named.any() else clients.client)
+
+    @cached_property
+    def _given_up_ns(self) -> int:
+        told = self._facts.history.terms.settings.get("confirm_timeout_s")
+        return int((told if isinstance(told, int | float) else GIVEN_UP_S) * 1e9)
+
+    def _unanswered(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         publications = self._publications
         invoked_ns = publications.invoked_ns
         rows = np.flatnonzero(
             (invoked_ns >= bit_ns - self._longest_ns) & (invoked_ns <= bit_ns) & (publications.outcome != Outcome.FAIL)
         )
+        rows = rows[np.isin(publications.client[rows], hit)]
         completed_ns = publications.completed_ns[rows]
         open_still = (completed_ns == NEVER) | (completed_ns >= bit_ns)
-        given_up = (completed_ns == NEVER) & (invoked_ns[rows] < bit_ns - GIVEN_UP_NS)
+        given_up = (completed_ns == NEVER) & (invoked_ns[rows] < bit_ns - self._given_up_ns)
         rows = rows[open_still & ~given_up]
         rows = rows[self._latest_attempt(rows, bit_ns)]
         return int(self._lives(publications, rows, invoked_ns, self._published_from, asked_ns).sum())
@@ -80,7 +95,7 @@ class Risks:
         """No publish that took longer than this can have been under way: bounds what has to be looked at."""
         took_ns = self._publications.completed_ns - self._publications.invoked_ns
         answered = self._publications.completed_ns != NEVER
-        return max(int(took_ns[answered].max()) if answered.any() else 0, GIVEN_UP_NS)
+        return max(int(took_ns[answered].max()) if answered.any() else 0, self._given_up_ns)
 
     def _latest_attempt(self, rows: Array, bit_ns: int) -> Array:
         """Which of these publications had not been followed by a further attempt of their message when it bit."""
@@ -92,7 +107,7 @@ class Risks:
         np.maximum.at(latest, published[before], attempts[before])
         return np.asarray(attempts[rows] == latest[published[rows]])
 
-    def _unsettled(self, asked_ns: int, bit_ns: int) -> int:
+    def _unsettled(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         deliveries = self._deliveries
         settled_ns = np.where(
             deliveries.ack_kind == AckKind.CONFIRMED, deliveries.settled_ns, deliveries.ack_invoked_ns
@@ -100,14 +115,20 @@ class Risks:
         open_still = (settled_ns == NEVER) | (settled_ns >= bit_ns)
         if self._facts.history.terms.mechanism:
             # Acknowledged, and its effect not done: nothing that the broker knows of, yet its processing is at risk.
-            open_still |= (deliveries.handled_ns == NEVER) | (deliveries.handled_ns >= bit_ns)
+            # What was never done although its client went on is given up: not done long ago, it is not under way.
+            never = (deliveries.handled_ns == NEVER) & (deliveries.received_ns >= bit_ns - self._given_up_ns)
+            open_still |= never | (deliveries.handled_ns >= bit_ns)
         rows = np.flatnonzero((deliveries.received_ns <= bit_ns) & open_still)
+        rows = rows[np.isin(deliveries.client[rows], hit)]
         return int(self._lives(deliveries, rows, deliveries.received_ns, self._received_from, asked_ns).sum())
 
-    def _in_flight(self, asked_ns: int, bit_ns: int) -> int:
+    def _in_flight(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         """Messages published and not received when it bit. What a later one had overtaken by then is lost already."""
         publications, published = self._publications, self._facts.published
         rows = np.flatnonzero((publications.invoked_ns <= bit_ns) & (publications.outcome != Outcome.FAIL))
+        producers = hit[np.isin(hit, publications.client)]
+        if len(producers):  # to which consumer a message is on its way, nobody knows
+            rows = rows[np.isin(publications.client[rows], producers)]
         received_ns = self._first_receipts_ns[published[rows]]
         arrived = received_ns <= bit_ns
         newest_ns = int(publications.invoked_ns[rows[arrived]].max()) if arrived.any() else NEVER

@@ -15,11 +15,13 @@ import numpy as np
 from harness.checkers.books import Books, audit
 from harness.checkers.facts import Facts
 from harness.checkers.health import underloaded, unhealthy
+from harness.checkers.idle import broken_record, not_idle, too_short
 from harness.checkers.load import Load, Window, phase_windows, quiet_windows
 from harness.checkers.risk import Risks
 from harness.history.columns import NEVER
 from harness.history.history import History
 from harness.history.terms import InjectionTerms
+from harness.operation import UNANSWERED_END
 
 NO_FAULT = "nothing"
 """The fault that breaks nothing: a run with no other has no injection."""
@@ -87,13 +89,22 @@ def check(facts: Facts) -> Fairness:
         extra = tuple(_disturbed(history))
     else:
         trials = (_undisturbed(history, load),)
-        extra = () if set(history.terms.faults) <= {NO_FAULT} else (_never_injected(history),)
-    run = (*unread, *extra, *ill, *underloaded(history, load), *_floorless(history), *books.mismatches)
+        extra = ()
+    extra = (*extra, *_never_injected(history))
+    run = (
+        *unread,
+        *_left_over(facts),
+        *extra,
+        *ill,
+        *underloaded(history, load),
+        *_floorless(history),
+        *books.mismatches,
+    )
     return Fairness(
         trials=trials,
         run=tuple(dict.fromkeys(run)),
         unread=unread,
-        not_idle=(*_not_idle(history), *ill),
+        not_idle=(*not_idle(history), *ill),
         books=books,
     )
 
@@ -104,47 +115,38 @@ def check(facts: Facts) -> Fairness:
 def _unread(history: History) -> Iterable[str]:
     """Why the system was not read to its end."""
     terms = history.terms
-    yield from _broken_record(history)
+    yield from broken_record(history)
+    yield from _cut_off(history)
     if not terms.brokers_up:
         yield "not every broker answered while the system was drained and read"
     if not terms.drained:
         yield f"the system was not drained: {terms.drained_why_not or 'nobody knows why'}"
     if not terms.exhaustive:
         yield f"the auditor did not read to the end: {terms.exhaustive_why_not or 'nobody knows why'}"
-    if terms.silence_needed and terms.silence_s < terms.redelivery_horizon_s:
-        yield _too_short(history)
+    if (terms.silence_needed or terms.drain == "silence") and terms.silence_s < terms.redelivery_horizon_s:
+        yield too_short(history)
 
 
-def _broken_record(history: History) -> Iterable[str]:
-    terms = history.terms
-    if terms.interrupted:
-        yield f"the run was interrupted: {terms.interrupted}"
-    if terms.truncated_journals:
-        yield f"journals were cut off: {', '.join(terms.truncated_journals)}"
-
-
-def _not_idle(history: History) -> Iterable[str]:
-    """Why consumers that received nothing more prove nothing."""
-    terms = history.terms
-    yield from _broken_record(history)
-    if not terms.brokers_up:
-        yield "not every broker answered while the system was drained and read"
-    if terms.silence_s < terms.redelivery_horizon_s:
-        yield _too_short(history)
+def _cut_off(history: History) -> Iterable[str]:
+    """Clients whose goodbye was not answered: what was on its way then was lost by them, not by the broker."""
     drains = phase_windows(history, "drain")
-    clients = history.clients
-    consumers = clients.role == history.word_number("consumer")
-    there = consumers & ((clients.end_ns == NEVER) | (clients.end_ns > drains[0].begin_ns)) if drains else consumers
-    if not np.any(there):
-        yield "no consumer was there while the system was drained"
+    health = history.health
+    noted = health.state == history.word_number(UNANSWERED_END)
+    late = noted & (health.time_ns >= (drains[0].begin_ns if drains else 0))
+    for member in dict.fromkeys(history.word(word) for word in health.member[late]):
+        yield f"{member} ended without an answer to its goodbye, so what was on its way then may have been cut off"
 
 
-def _too_short(history: History) -> str:
-    terms = history.terms
-    return (
-        f"the system was silent for {terms.silence_s:.1f} s before its drain ended; the broker may redeliver after "
-        f"{terms.redelivery_horizon_s:.1f} s"
-    )
+def _left_over(facts: Facts) -> Iterable[str]:
+    """What contradicts the drain: it is no reason to doubt a loss, and one not to call anything kept."""
+    terms = facts.history.terms
+    if not terms.drained:
+        return
+    if owed := int(facts.owed.sum()):
+        yield f"the system was called drained, and then the auditor found {owed} messages that it still owes"
+    for counter in terms.counters:
+        if counter.name in ("undelivered", "unsettled") and counter.value:
+            yield f"the system was called drained, and then the broker counted {counter.value} {counter.name}"
 
 
 def _disturbed(history: History) -> Iterable[str]:
@@ -160,9 +162,10 @@ def _disturbed(history: History) -> Iterable[str]:
         yield f"the proxy was in trouble: {terms.proxy_trouble}"
 
 
-def _never_injected(history: History) -> str:
-    faults = ", ".join(fault for fault in history.terms.faults if fault != NO_FAULT)
-    return f"{faults} was planned, and no injection of it is on record"
+def _never_injected(history: History) -> Iterable[str]:
+    injected = {injection.fault for injection in history.terms.injections}
+    if missing := [fault for fault in history.terms.faults if fault != NO_FAULT and fault not in injected]:
+        yield f"{', '.join(missing)} was planned, and no injection of it is on record"
 
 
 def _floorless(history: History) -> Iterable[str]:
@@ -220,13 +223,15 @@ def _trial(facts: Facts, load: Load, risks: Risks, together: Sequence[InjectionT
     reasons: list[str] = []
     for injection in together:
         reasons.extend(_bite(injection, called))
-    at_risk = sum(risks.at(injection).total for injection in together)
-    bit = all(injection.bit_ns is not None for injection in together)
-    needed = max(terms.at_risk_min, 1) if any(injection.touches != "none" for injection in together) else 0
-    if bit and at_risk < needed:
-        reasons.append(
-            f"{at_risk} operations were at risk when {_names(together)} bit in {called}; at least {needed} are needed"
-        )
+    at_risk = 0
+    for injection in together:
+        endangered = risks.at(injection).total
+        at_risk += endangered
+        if injection.bit_ns is not None and endangered < (needed := max(terms.at_risk_min, 1)):
+            reasons.append(
+                f"{endangered} operations were at risk when {injection.fault} bit in {called}; "
+                f"at least {needed} are needed"
+            )
     quiet = quiet_windows(history)
     mended_ns = max(_mended_ns(one) for one in together)
     before = [one for one in quiet if one.begin_ns < window.begin_ns]
@@ -234,13 +239,18 @@ def _trial(facts: Facts, load: Load, risks: Risks, together: Sequence[InjectionT
     rates: dict[str, float] = {}
     if before:
         phase = Window(before[-1].begin_ns, min(before[-1].end_ns, window.begin_ns))
-        rates["before_hz"] = load.best_rate(load.attempts_ns, phase)
-        rates["good_before_hz"] = load.best_rate(load.good_ns, phase)
+        # The first quiet phase has nothing to recover from: it is judged by all of its time.
+        rate = load.rate if len(before) == 1 else load.best_rate
+        rates["before_hz"] = rate(load.attempts_ns, phase)
+        rates["good_before_hz"] = rate(load.good_ns, phase)
     else:
         reasons.append(f"no quiet phase came before {called}")
     if after:
-        rates["after_hz"] = load.best_rate(load.attempts_ns, after[0])
-        rates["good_after_hz"] = load.best_rate(load.good_ns, after[0])
+        recovered = all(one.recovered_ns is not None for one in together)
+        begin_ns = max(after[0].begin_ns, window.end_ns) if recovered else after[0].begin_ns
+        phase = Window(begin_ns, after[0].end_ns)
+        rates["after_hz"] = load.best_rate(load.attempts_ns, phase)
+        rates["good_after_hz"] = load.best_rate(load.good_ns, phase)
     else:
         reasons.append(f"no quiet phase came after {called}")
     held = Window(window.begin_ns, mended_ns)
@@ -266,10 +276,6 @@ def _bite(injection: InjectionTerms, called: str) -> Iterable[str]:
         yield f"{injection.fault} was never mended in {called}"
     if injection.recovered_ns is None:
         yield f"the system did not recover from {injection.fault} in {called}"
-
-
-def _names(together: Sequence[InjectionTerms]) -> str:
-    return " and ".join(dict.fromkeys(injection.fault for injection in together))
 
 
 _WHERE = {
@@ -313,8 +319,8 @@ def _undisturbed(history: History, load: Load) -> Trial:
     reasons: list[str] = []
     slowest = slowest_good = float("inf")
     for phase in quiet:
-        slowest = min(slowest, load.best_rate(load.attempts_ns, phase))
-        slowest_good = min(slowest_good, load.best_rate(load.good_ns, phase))
+        slowest = min(slowest, load.rate(load.attempts_ns, phase))
+        slowest_good = min(slowest_good, load.rate(load.good_ns, phase))
     for what, rate in (("load fell to", slowest), ("publishes that ended well fell to", slowest_good)):
         if rate < history.terms.floor_hz:
             reasons.append(f"{what} {rate:.0f}/s in a quiet phase; floor {history.terms.floor_hz:.0f}/s")
