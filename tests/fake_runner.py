@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from histories import fair_history
+
 from harness.errors import Trouble, Undecided
+from harness.history.history import History
+from harness.history.store import write_history
 from harness.scenario.scenario import Cell
 
 SUITE = """
@@ -27,8 +31,12 @@ def test_guarantee(run):
 """
 
 
+HISTORY: list[History] = [fair_history()]
+"""What a run that comes to its end has recorded: the last of them."""
+
+
 def execute(cell: Cell, *, directory: Path, watcher: Callable[[str, str], None], **_: Any) -> None:
-    """Leave a directory; a killed leader does not come back, and a kill of "two" is a defect of ours."""
+    """Leave a run; a killed leader does not come back, and a kill of "two" is a defect of ours."""
     directory.mkdir(parents=True)
     (directory / "scenario.json").write_text(json.dumps({"id": cell.id, "seed": cell.seed}))
     watcher(cell.id, "deploy")
@@ -36,6 +44,7 @@ def execute(cell: Cell, *, directory: Path, watcher: Callable[[str, str], None],
         if cell.scenario.configuration.name == "memory-two":
             raise ZeroDivisionError("a defect")
         raise Trouble("memory-1 did not come back", cure="look at its log")
+    write_history(directory, HISTORY[-1])
 
 
 def serving(_: object, cell: Cell) -> str:

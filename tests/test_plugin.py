@@ -15,6 +15,8 @@ from typing import Any
 
 import fake_runner
 import pytest
+from histories import claim, fair_history
+from sessions import AT_LEAST, lossy
 
 import harness
 import harness.plugin.demanded
@@ -22,6 +24,7 @@ import harness.plugin.fixtures
 import harness.plugin.session
 import harness.report.build
 import harness.runner.execute
+from harness.history.history import History
 
 # Sessions inside this process forget the modules that they were the first to import, and classes made twice differ.
 _LOADED = [getattr(harness, name) for name in harness.__all__]
@@ -322,6 +325,30 @@ def test_a_cell_of_which_nothing_was_demanded_is_not_called_held(suite: pytest.P
     result = suite.runpytest()
     result.stdout.fnmatch_lines(["· NO CLAIM *memory-one-nothing*", "memory-one*· NO CLAIM"])
     result.stdout.no_fnmatch_line("*HELD*")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "body", "outcome", "code"),
+    [
+        (lossy(claims=(AT_LEAST,)), "run.must_violate(AT_MOST_ONCE)", "failed", 1),
+        (fair_history(claims=(claim("never_again"),)), "run.must_keep(AT_LEAST_ONCE)", "unknown", 2),
+        (lossy(claims=(AT_LEAST,)), "run.must_violate(AT_LEAST_ONCE)", "passed", 0),
+        (fair_history(claims=(AT_LEAST,)), "pass", "passed", 0),
+    ],
+    ids=["a broken claim", "an unknown claim", "a claim expected to break", "nothing demanded by the test"],
+)
+def test_what_is_claimed_of_a_cell_is_demanded_after_what_its_test_demands(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, recorded: History, body: str, outcome: str, code: int
+) -> None:
+    monkeypatch.setattr(fake_runner, "HISTORY", [recorded])
+    suite.makepyfile(ONE_CELL.format(fault="Nothing()", body=body))
+    result = suite.runpytest()
+    assert (cell(suite, "memory-one-nothing")["outcome"], cell(suite, "memory-one-nothing")["exit_code"]) == (
+        outcome,
+        code,
+    )
+    if body == "pass":
+        result.stdout.fnmatch_lines(["✓ HELD *memory-one-nothing*"])
 
 
 def test_a_full_disk_is_trouble_and_said_in_words(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

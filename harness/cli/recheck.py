@@ -36,14 +36,15 @@ def run(arguments: argparse.Namespace) -> Ending:
         print(json.dumps(_document(finished, judgement, keep, violate), indent=2, ensure_ascii=False))
     else:
         _print(finished, judgement)
-    code, reason = _weigh(judgement, keep, violate)
+    code, reason = _weigh(finished, keep, violate)
     if code == HELD and (interrupted := finished.history.terms.interrupted):
         code, reason = UNKNOWN, f"the run did not come to its end: {interrupted}"
     return Ending(code=code, reason=reason, path=arguments.run_directory, aside=arguments.json)
 
 
 def _demands(finished: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of guarantees to be kept and to be violated: by claims in scope, or by the suite that ran it."""
+    """Names of guarantees to be kept and to be violated: what the suite that ran it demanded, and the claims in scope
+    that it did not expect to break."""
     keep: tuple[str, ...] = ()
     violate: tuple[str, ...] = ()
     session = finished.path.resolve().parent.parent
@@ -53,16 +54,15 @@ def _demands(finished: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         for cell in read_session(session).cells:
             if cell.run is not None and (session / cell.run) == finished.path.resolve():
                 keep, violate = cell.expected.keep, cell.expected.violate
-    if not keep and not violate:
-        keep = tuple(guarantee.name for guarantee in finished.claims)
-    return keep, violate
+    claims = [guarantee.name for guarantee in finished.claims if guarantee.name not in violate]
+    return tuple(dict.fromkeys([*keep, *claims])), violate
 
 
-def _weigh(judgement: Judgement, keep: tuple[str, ...], violate: tuple[str, ...]) -> tuple[int, str]:
+def _weigh(finished: Run, keep: tuple[str, ...], violate: tuple[str, ...]) -> tuple[int, str]:
     from harness.guarantee import Status
 
     def of(names: tuple[str, ...], status: Status) -> list[str]:
-        return [name for name in names if judgement.verdicts[name].status is status]
+        return [name for name in names if finished.verdict(name).status is status]
 
     if broken := of(keep, Status.VIOLATED):
         return VIOLATED, f"violated: {', '.join(broken)}"

@@ -21,6 +21,15 @@ class DemandedRun(Run):
         self.kept += [str(guarantee) for guarantee in guarantees or self.claims]
         super().must_keep(*guarantees)
 
+    def settle(self) -> None:
+        """Demand the claims in scope that the test neither demanded nor expected to break: a cell is no better known
+        than what is claimed of it. Raises as must_keep does."""
+        rest = [claim for claim in self.claims if str(claim) not in {*self.kept, *self.violated}]
+        if rest and not self.kept and not self.violated:
+            self.must_keep(*rest)
+        elif rest:
+            super().must_keep(*rest)
+
     def must_violate(self, *guarantees: Guarantee | str) -> None:
         """Demand that these guarantees are VIOLATED."""
         self.violated += [str(guarantee) for guarantee in guarantees]

@@ -23,6 +23,14 @@ _COST_S: pytest.StashKey[float] = pytest.StashKey()
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """After the test has had its say, what is claimed of its cell has to hold as well."""
+    yield
+    if (run := item.stash.get(RUN, None)) is not None:
+        run.settle()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
