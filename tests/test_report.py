@@ -84,9 +84,10 @@ def test_a_claim_that_breaks_is_counted_as_violated_also_where_the_suite_knew_it
     cell = {"id": "known", "configuration": "c", "fault": "f", "status": "ran", "run": "runs/known", "expected": known}
     write(tmp_path, {**cell, "outcome": "passed"})
     report = load(tmp_path)
-    assert grades(report) == {"known": "predicted"}
+    assert grades(report) == {"known": "violated"}
     assert (report.claims.held, report.claims.violated, report.claims.predicted) == (0, 1, 0)
-    assert report.headline == "1 broke as predicted."
+    assert report.headline == "0 of 1 configuration delivers what it claims; 1 violated."
+    assert [view.cell.id for view in report.worst] == ["known"]
 
 
 def test_an_expected_violation_that_was_not_seen_is_violated(tmp_path: Path) -> None:

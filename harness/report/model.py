@@ -75,9 +75,9 @@ class CellView:
 
     @property
     def claimed(self) -> str:
-        """What was claimed or demanded of it, in words."""
-        names = [claim.guarantee for claim in self.claims] or list(self.cell.expected.keep)
-        return together(names)
+        """What was claimed of it, in words; what was demanded where nothing was, and of every processing mechanism."""
+        names = [] if self.cell.mechanism else [claim.guarantee for claim in self.claims]
+        return together(names or self.cell.expected.keep)
 
     @property
     def observed(self) -> str:
@@ -239,25 +239,28 @@ def _graded(cell: SessionCell, anchor: str, command: str, ran: Ran) -> CellView:
     predicted = [name for name in cell.expected.violate if status(name) is Status.VIOLATED]
     unseen = [name for name in cell.expected.violate if status(name) is Status.HELD]
     undecided = [name for name in cell.expected.violate if status(name) is Status.UNKNOWN]
+    # A claim that breaks is a broken claim, also where the suite knew it.
+    broken = [name for name in predicted if name in claimed]
     doubtful = bool(ran.terms.interrupted) or cell.status == "error" or _disputed(cell)
-    if violated or unseen:
+    if violated or unseen or broken:
         grade = "violated"
     elif unknown or undecided or doubtful:
         grade = "unknown"
     else:
-        grade = "kept" if kept else "predicted" if predicted else "unclaimed"
+        # Claims of delivery say nothing of a mechanism that was only expected to break.
+        own = [name for name in kept if name in cell.expected.keep] if cell.mechanism and predicted else kept
+        grade = "kept" if own else "predicted" if predicted else "kept" if kept else "unclaimed"
     return CellView(
         cell=cell,
         anchor=anchor,
         grade=grade,
-        headline=_cell_headline(ran, violated, unseen, unknown + undecided, kept, predicted, cell),
+        headline=_cell_headline(ran, violated + broken, unseen, unknown + undecided, kept, predicted, cell),
         reason=cell.reason or ran.terms.interrupted,
         command=command,
         ran=ran,
         claims=claims,
         kept=() if doubtful else tuple(kept),
-        # A claim that breaks is a broken claim, also where the suite knew it.
-        violated=tuple(violated + unseen + [name for name in predicted if name in claimed]),
+        violated=tuple(violated + unseen + broken),
         unknown=tuple(unknown + undecided + (kept if doubtful else [])),
         predicted=tuple(name for name in predicted if name not in claimed),
     )
