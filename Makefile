@@ -32,7 +32,8 @@ venv: ## make only the virtual environment
 verify: setup ## set up, run the suites and judge them: the product
 	@$(BIN)/assay verify $(ARGS)
 
-test: setup ## set up, test the harness itself, then run the suites' smoke tier
+test: ## set up, test the harness itself, then run the suites' smoke tier
+	@docker/bootstrap.sh venv engine programs images browser
 	@$(BIN)/pytest tests $(PYTEST_ARGS)
 	@$(BIN)/pytest suites --assay-tier smoke --assay-allow-unknown=5 $(PYTEST_ARGS)
 

@@ -6,6 +6,7 @@
 #   engine     a Docker engine that answers                (why: nodes are containers, where there is one)
 #   programs   nats-server, toxiproxy-server in .venv/bin  (why: --assay-engine processes runs without containers)
 #   images     rabbitmq, nats, toxiproxy, tools            (why: what the containers are made of)
+#   browser    chromium, only where it is named            (why: a test looks at the report as a reader does)
 #
 # ASSAY_SKIP=STEP,...     leaves steps out
 # ASSAY_NO_INSTALL=1      refuses to install packages into the system
@@ -98,6 +99,15 @@ wanted() {
   [[ ",${ASSAY_SKIP:-}," != *",$1,"* ]] || { say "$1" "left out, as ASSAY_SKIP says"; return 1; }
 }
 
+step_browser() {
+  command -v chromium >/dev/null && { say browser "chromium is here"; return; }
+  install chromium || {
+    missing browser "no chromium, and none may be installed here" "install Debian's package chromium"
+    return 1
+  }
+  say browser "chromium is here"
+}
+
 # side_by_side STEP...: runs the steps at once and waits for all; FAILED says whether one of them did. (It returns
 # no failure itself: what is called behind `||` runs without `set -e`, and so would the steps.)
 FAILED=0
@@ -116,8 +126,8 @@ side_by_side() {
 main() {
   local step began=$SECONDS
   for step in "$@"; do
-    [[ " venv engine programs images " == *" $step "* ]] ||
-      { echo "bootstrap: no step '$step'; there are: venv engine programs images" >&2; exit 64; }
+    [[ " venv engine programs images browser " == *" $step "* ]] ||
+      { echo "bootstrap: no step '$step'; there are: venv engine programs images browser" >&2; exit 64; }
   done
   STEPS=${*:-venv engine programs images}
   exec 9>"$STATE/bootstrap.lock"
@@ -126,7 +136,7 @@ main() {
 
   side_by_side venv engine
   side_by_side programs
-  side_by_side images
+  side_by_side images browser
   report "$((SECONDS - began))"
 }
 
