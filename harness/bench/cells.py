@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from harness.system.topology import Engine, NodeSpec, Topology
 PHASES = ("deploy", "quiet", "break", "mend", "recover", "drain", "audit")
 LOAD = ("quiet", "break")
 SEED = 7
+HELD_S = 1.0
+"""A second of load while the fault holds, as there is before and after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ def measure(cells: Sequence[Asked] = CELLS, tell: Callable[[str], None] = lambda
 
 def _cost(asked: Asked, engine: Engine, pool: Pool, directory: Path) -> Cost:
     configuration = catalogue.configurations()[asked.configuration]
-    fault = catalogue.faults()[asked.fault]
+    fault = replace(catalogue.faults()[asked.fault], hold_s=HELD_S)
     scenario = Scenario(configuration=configuration, schedule=Repeat(fault), workload=Steady())
     cell = Cell(id=scenario.id, scenario=scenario, seed=cell_seed(SEED, scenario.id))
     if reason := engine.unavailable(configuration.nodes()):

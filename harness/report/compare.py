@@ -99,7 +99,8 @@ def _doubts(verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
         if verdict is None or verdict.status is Status.UNKNOWN:
             reasons = () if verdict is None else verdict.reasons
             word = name.removesuffix("_processed").replace("_", "-")
-            lines.append(f"{word} unknown: {'; '.join(reasons) or 'the history does not speak of it'}")
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            lines.append(f"{word} unknown: {reasons[0] if reasons else 'the history does not speak of it'}{more}")
     return tuple(lines)
 
 

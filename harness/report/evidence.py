@@ -10,18 +10,6 @@ from harness.history.terms import InjectionTerms
 _SIGNALS = {"exited 137": "exited 137: killed outright, SIGKILL", "exited 143": "exited 143: told to end, SIGTERM"}
 
 
-def course(injection: InjectionTerms) -> tuple[tuple[str, str], ...]:
-    """The moments of an injection, each with what it is called; times of the run's clock."""
-    named = (
-        ("planned", injection.planned_ns),
-        ("asked", injection.asked_ns),
-        ("bit", injection.bit_ns),
-        ("mended", injection.mended_ns),
-        ("recovered", injection.recovered_ns),
-    )
-    return tuple((name, "never" if at is None or at < 0 else f"{at / 1e9:,.3f} s") for name, at in named)
-
-
 def told(injection: InjectionTerms) -> tuple[str, ...]:
     """The evidence of an injection in sentences, none left out. Facts that no sentence is known for are named."""
     facts = dict(injection.facts)

@@ -27,6 +27,8 @@ class Load:
 
     crew: Crew
     confirms: bool
+    astray: int = 0
+    """Messages handed over that will not be received any more, as far as the last quiet phase shows."""
 
     def totals(self) -> tuple[int, int]:
         """(good publications, deliveries) of all clients so far: confirmed ones where the broker confirms."""
@@ -41,6 +43,10 @@ class Load:
         counters = client.counters()
         return counters.acked if self.confirms else counters.handed
 
+    def unreceived(self) -> int:
+        """Messages handed over less deliveries, of all clients so far."""
+        return sum(client.counters().handed - client.counters().received for client in self.crew.all())
+
     def at_risk(self, touches: str, ack: AckKind) -> int:
         """Operations under way now, as far as a fault that touches that role can endanger them."""
         unanswered = unsettled = handed = received = 0
@@ -54,7 +60,7 @@ class Load:
                 if client.role is Role.CONSUMER and ack is not AckKind.AUTOMATIC:
                     unsettled += max(counters.received - counters.settled, 0)
         if not self.confirms or ack is AckKind.AUTOMATIC:
-            unsettled += max(handed - received, 0)
+            unsettled += max(handed - received - self.astray, 0)
         if touches == "producer":
             return unanswered
         if touches == "consumer":
@@ -98,7 +104,14 @@ class Nemesis:
         self._progress.phase("quiet", trial)
         end = time.monotonic() + quiet_s
         started, before = time.monotonic(), self._load.totals()
-        happens(lambda: time.monotonic() >= end, within_s=quiet_s)
+        unreceived = [self._load.unreceived()]
+
+        def over() -> bool:
+            unreceived.append(self._load.unreceived())
+            return time.monotonic() >= end
+
+        happens(over, within_s=quiet_s)
+        self._load.astray = max(0, min(unreceived))
         elapsed = time.monotonic() - started
         enough = self._floor_hz * elapsed
         if min(after - prior for after, prior in zip(self._load.totals(), before, strict=True)) >= enough:

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from harness.guarantee import GUARANTEES
 from harness.operation import MessageId
 from harness.plain import to_plain
+from harness.report.evidence import told
 from harness.report.markdown import WORDS
 from harness.report.matrix import figures
 from harness.report.model import GRADES, Ran, Report
@@ -117,6 +118,7 @@ def _environment() -> Environment:
         "packed": packed,
         "bound": _bound,
         "found": found,
+        "evidence": told,
         "message_id": lambda value: str(MessageId.unpack(value)),
     }
     environment.globals |= {
