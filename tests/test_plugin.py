@@ -24,6 +24,8 @@ import harness.plugin.fixtures
 import harness.plugin.session
 import harness.report.build
 import harness.runner.execute
+from harness.cli import verify
+from harness.errors import Trouble
 from harness.history.history import History
 
 # Sessions inside this process forget the modules that they were the first to import, and classes made twice differ.
@@ -349,6 +351,22 @@ def test_what_is_claimed_of_a_cell_is_demanded_after_what_its_test_demands(
     )
     if body == "pass":
         result.stdout.fnmatch_lines(["✓ HELD *memory-one-nothing*"])
+
+
+def test_a_record_that_cannot_be_written_stops_the_session_in_order(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any, **__: Any) -> None:
+        raise Trouble("no space left on device while writing session.json")
+
+    monkeypatch.setattr(harness.plugin.session.SessionRecord, "ended", ended)
+    suite.makepyfile(SUITE)
+    watch = verify._Watch()
+    code = int(suite.inline_run(plugins=[watch]).ret)
+    ending = watch.ending(code)
+    assert (ending.code, ending.reason) == (69, "no space left on device while writing session.json")
+    assert watch.record is not None
+    assert [cell.outcome for cell in watch.record.cells] == ["not-run"] * len(watch.record.cells)
 
 
 def test_a_full_disk_is_trouble_and_said_in_words(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

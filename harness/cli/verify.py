@@ -15,6 +15,7 @@ from harness.cli.ending import (
     INTERNAL,
     INTERRUPTED,
     TERMINATED,
+    TROUBLE,
     UNKNOWN,
     USAGE,
     VIOLATED,
@@ -24,6 +25,7 @@ from harness.cli.ending import (
 from harness.errors import Refused
 
 if TYPE_CHECKING:
+    from harness.errors import Trouble
     from harness.plugin.session import SessionRecord
 
 NAME = "verify"
@@ -119,7 +121,7 @@ class _Watch:
         self.interrupt: type[BaseException] | None = None
         self.refused: list[str] = []
         self.collected = 0
-        self.allowed = False
+        self.unkept: Trouble | None = None
 
     def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
         """Ctrl-C or SIGTERM."""
@@ -137,8 +139,10 @@ class _Watch:
     def pytest_unconfigure(self, config: Any) -> None:
         """The session's record, complete."""
         from harness.plugin.collect import SESSION
+        from harness.plugin.outcome import UNKEPT
 
         self.record = config.stash.get(SESSION, None)
+        self.unkept = config.stash.get(UNKEPT, None)
 
     def ending(self, code: int) -> Ending:
         """What pytest's code and the session's record mean to `assay`."""
@@ -149,6 +153,8 @@ class _Watch:
         if record is not None:
             page = record.directory / "index.html"
             path = page if page.exists() else record.directory
+        if self.unkept is not None:  # it stopped the session as Ctrl-C would
+            return Ending(code=TROUBLE, reason=self.unkept.message, path=path)
         if self.interrupt is not None and issubclass(self.interrupt, KeyboardInterrupt):
             terminated = issubclass(self.interrupt, Terminated)
             reason = f"ended by {'SIGTERM' if terminated else 'Ctrl-C'}{_reached(record)}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ INTERNAL = 70
 LETTERS = {"passed": ".", "failed": "F", "unknown": "U", "error": "E"}
 WORDS = {"passed": "PASSED", "failed": "FAILED", "unknown": "UNKNOWN", "error": "ERROR"}
 COLOURS = {"passed": "green", "failed": "red", "unknown": "yellow", "error": "red"}
+UNKEPT: pytest.StashKey[Trouble] = pytest.StashKey()
+"""Why the session's record could not be written."""
 _COST_S: pytest.StashKey[float] = pytest.StashKey()
 
 
@@ -112,8 +115,18 @@ def pytest_report_teststatus(report: Any, config: pytest.Config) -> tuple[str, s
 class Keeper:
     """Keeps `session.json` in step with the session; only in the process that owns it."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
+    def __init__(self, tests: pytest.Session) -> None:
+        self.tests = tests
+        self.config = tests.config
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Where the record cannot be written, the session stops after this cell: what cannot be told was not shown."""
+        try:
+            yield
+        except Trouble as trouble:
+            self.config.stash.setdefault(UNKEPT, trouble)
+            self.tests.shouldstop = trouble.message
 
     def session(self) -> Any:
         """The record of the session; under pytest-xdist what a worker wrote down at collection. None without cells."""
@@ -131,7 +144,8 @@ class Keeper:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A cell begins."""
         if (session := self.session()) is not None:
-            session.started(nodeid)
+            with self._writing():
+                session.started(nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -145,20 +159,21 @@ class Keeper:
         before = next((cell for cell in session.cells if cell.id == told["id"]), None)
         if report.when == "teardown" and before is not None and before.exit_code != 0:
             return  # what went wrong first stands
-        session.ended(
-            told["id"],
-            status=told["status"],
-            reason="" if told["status"] == "ran" else told["message"],
-            run=told["run"],
-            outcome=told["outcome"],
-            message=told["message"],
-            exit_code=told["exit_code"],
-            expected=Expected(keep=tuple(told["keep"]), violate=tuple(told["violate"])),
-            wall_s=told["wall_s"],
-        )
+        with self._writing():
+            session.ended(
+                told["id"],
+                status=told["status"],
+                reason="" if told["status"] == "ran" else told["message"],
+                run=told["run"],
+                outcome=told["outcome"],
+                message=told["message"],
+                exit_code=told["exit_code"],
+                expected=Expected(keep=tuple(told["keep"]), violate=tuple(told["violate"])),
+                wall_s=told["wall_s"],
+            )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The owner of the session keeps its record."""
     if not on_worker(session.config):
-        session.config.pluginmanager.register(Keeper(session.config), "assay-keeper")
+        session.config.pluginmanager.register(Keeper(session), "assay-keeper")

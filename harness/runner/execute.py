@@ -18,7 +18,7 @@ from typing import Protocol
 from harness import catalogue
 from harness.clients.spec import ClientSpec
 from harness.clock import RunClock, boot_id, until
-from harness.errors import Refused
+from harness.errors import Refused, Trouble, Undecided
 from harness.faults.client import KillClient
 from harness.history.freeze import freeze
 from harness.history.proceedings import Proceedings
@@ -132,6 +132,7 @@ def _run(
         crew.spare(workload.producers + workload.consumers + kills)
         deployed = stack.enter_context(_deploy(cell, lease))
         topology, broker, promise = deployed.topology, deployed.broker, deployed.promise
+        stack.enter_context(_through(topology))
         stack.callback(crew.close)  # before the nodes go: what they send as they end is nobody's doing but ours
         version = broker.version()
         faults = tuple(sorted({fault.name for fault in scenario.schedule.faults}))
@@ -212,6 +213,17 @@ def _deploy(cell: Cell, lease: Lease) -> Iterator[Deployed]:
             last_seen=lambda: broker.ready() or "ready just now",
         )
         yield Deployed(topology, broker, configuration.promise())
+
+
+@contextmanager
+def _through(topology: Topology) -> Iterator[None]:
+    """What fails while the proxy is gone failed for that: everybody's way to the brokers ended with it."""
+    try:
+        yield
+    except Trouble as trouble:
+        if gone := topology.proxy_alive():
+            raise Undecided(f"nothing is known: the proxy died in the middle of the run: {gone}") from trouble
+        raise
 
 
 def _client_specs(

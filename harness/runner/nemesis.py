@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from harness.clock import happens
+from harness.errors import Trouble
 from harness.history.proceedings import Proceedings
 from harness.history.terms import InjectionTerms
 from harness.operation import AckKind, Evidence, Role
@@ -116,6 +117,8 @@ class Nemesis:
         enough = self._floor_hz * elapsed
         if min(after - prior for after, prior in zip(self._load.totals(), before, strict=True)) >= enough:
             return
+        if gone := self._system.topology.proxy_alive():
+            raise Trouble(f"nothing reaches the brokers: {gone}")
         window = [(time.monotonic(), self._load.totals())]
 
         def at_floor() -> bool:
