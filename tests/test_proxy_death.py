@@ -1,4 +1,4 @@
-"""What becomes of a run whose proxy dies in its middle? Nothing is known, it is said why, and what is recorded stays."""
+"""What becomes of a run whose proxy dies in its middle? Nothing is known, it is said why; what was recorded stays."""
 
 from __future__ import annotations
 
