@@ -79,6 +79,10 @@ class ProxyLink:
         """Drop every byte of that direction and keep the connection open; mending closes it."""
         self._disturb(Toxic.blackhole(direction))
 
+    def stall(self, direction: Direction) -> None:
+        """Let no byte of that direction through and lose none."""
+        self._disturb(Toxic.stall(direction))
+
     def cut(self) -> Traffic:
         """End every connection, and count them. The server counts each as its two ends close, moments after it has
         answered: the count is taken once it stands still."""

@@ -22,7 +22,7 @@ from harness.engines.process_node import LocalProcess, ProcessNode, command, env
 from harness.engines.references import executable
 from harness.errors import Refused, Trouble
 from harness.ledger import DIRECTORY, Ledger, new_mark
-from harness.system.topology import Needs, NodeSpec, NodeState, Traffic
+from harness.system.topology import Cut, Needs, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
     from harness.engines.link import Door, Links, ProxyLink
@@ -106,6 +106,20 @@ class LocalTopology:
         """Delete the links of all client slots, for the next lease."""
         self._links().take_away()
 
+    def prepare(self, verbs: frozenset[str]) -> None:
+        """Nothing is needed beforehand."""
+
+    def sever(self, cuts: Sequence[Cut]) -> None:
+        """Local processes share one network: raises Refused."""
+        raise Refused("nodes that are local processes cannot be kept apart", cure="use the engine `containers`")
+
+    def dropped(self) -> Mapping[Cut, int]:
+        """Nothing is ever severed."""
+        return {}
+
+    def rejoin(self) -> None:
+        """Nothing is ever severed."""
+
     def describe(self) -> Mapping[str, object]:
         """Executables and rendered files."""
         return {
@@ -147,7 +161,7 @@ class LocalTopology:
 
     # ---- creation, in order ------------------------------------------------------------------------------------------
 
-    def prepare(self, specs: Sequence[NodeSpec]) -> None:
+    def lay_out(self, specs: Sequence[NodeSpec]) -> None:
         """Directory, ports, files: everything but processes."""
         self._entry = self.ledger.add(DIRECTORY, path=str(self.directory))
         self.directory.mkdir(mode=0o700)
@@ -254,10 +268,11 @@ class Processes:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters, all on 127.0.0.1."""
-        verbs = {"start", "stop", "kill", "pause", "resume", "execute", "disconnect", "latency", "blackhole", "heal"}
-        return Needs(verbs=frozenset(verbs), capabilities=frozenset({"processes", "cluster"}))
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
+        links = {"disconnect", "latency", "blackhole", "stall", "heal"}
+        return Needs(verbs=frozenset(nodes | links), capabilities=frozenset({"processes", "cluster"}))
 
-    def unavailable(self, specs: Sequence[NodeSpec]) -> str | None:
+    def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
         """Why these nodes cannot be made here, with the cure, or None."""
         nothing = Rendered(files={}, environment={}, arguments=())
         try:
@@ -279,7 +294,7 @@ class Processes:
             directory = Path(tempfile.gettempdir()) / f"assay-{new_mark()}"
             topology = LocalTopology(run, directory, Ledger.open(), Ports.open())
             try:
-                topology.prepare(specs)
+                topology.lay_out(specs)
                 topology.start()
             except BaseException as error:  # also Ctrl-C: what was made goes away with us
                 topology.remove()

@@ -68,10 +68,11 @@ class Engines:
 def unserved(engine: Engine, cell: Cell, nodes: Sequence[NodeSpec]) -> str | None:
     """Why this engine cannot run that cell, or None."""
     offers = engine.offers()
-    for fault in cell.scenario.schedule.faults:
+    faults = cell.scenario.schedule.faults
+    for fault in faults:
         if missing := fault.needs.verbs - offers.verbs:
             return f"{fault.name} needs {', '.join(sorted(missing))}, which the engine does not offer"
-    return engine.unavailable(nodes)
+    return engine.unavailable(nodes, frozenset().union(*(fault.needs.verbs for fault in faults)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

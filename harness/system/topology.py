@@ -192,6 +192,10 @@ class Link(Protocol):
         """Drop every byte of that direction and keep the connection open; mending closes it."""
         ...
 
+    def stall(self, direction: Direction) -> None:
+        """Let no byte of that direction through and lose none: back-pressure. Mending lets go of all that waits."""
+        ...
+
     def cut(self) -> Traffic:
         """End every connection, as `disconnect` does, and count them: how a blackhole's evidence is read. Mending a
         blackhole would end them anyway. `heal` lets the link go on."""
@@ -208,6 +212,21 @@ class Link(Protocol):
     def disturbed(self) -> Mapping[str, object]:
         """What the proxy's server says is wrong with this link now: `{}` if enabled and without toxics."""
         ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cut:
+    """One direction between two nodes: what `source` sends to `target` does not arrive.
+
+    >>> str(Cut("rabbit-1", "rabbit-2"))
+    'rabbit-1->rabbit-2'
+    """
+
+    source: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.source}->{self.target}"
 
 
 class Topology(Protocol):
@@ -239,6 +258,22 @@ class Topology(Protocol):
         """None while the proxy answers; else what is wrong with it."""
         ...
 
+    def prepare(self, verbs: frozenset[str]) -> None:
+        """Start beforehand what these verbs will need, so that they take effect at once. Idempotent."""
+        ...
+
+    def sever(self, cuts: Sequence[Cut]) -> None:
+        """Drop every packet of these directions between nodes; links of clients are not touched."""
+        ...
+
+    def dropped(self) -> Mapping[Cut, int]:
+        """Packets dropped in each severed direction so far, as the kernel counts them."""
+        ...
+
+    def rejoin(self) -> None:
+        """Undo every cut. Idempotent."""
+        ...
+
     def describe(self) -> Mapping[str, object]:
         """Engine, image references and digests or executables, rendered files: for the report."""
         ...
@@ -262,8 +297,9 @@ class Engine(Protocol):
         """What it can do here."""
         ...
 
-    def unavailable(self, specs: Sequence[NodeSpec]) -> str | None:
-        """Why these nodes cannot be made here, with the cure, or None. Asks nothing that takes longer than a second."""
+    def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
+        """Why these nodes cannot be made here, or these verbs not be served, with the cure, or None. Asks nothing that
+        takes longer than a second."""
         ...
 
     def create(self, specs: Sequence[NodeSpec], *, run: str) -> Topology:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from harness.engines.placeholders import Site, render_spec
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger, new_mark
-from harness.system.topology import Needs, NodeSpec, NodeState, Traffic
+from harness.system.topology import Cut, Needs, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
     from harness.engines.containers.network import Yard
     from harness.engines.containers.node import ContainerNode
+    from harness.engines.containers.sidecar import Fence
     from harness.engines.link import Links, ProxyLink
 
 _DOORS_FIXED = 8
@@ -34,6 +35,7 @@ class ContainerTopology:
     """Containers in a yard, and the links to them. Made by `Containers.create`."""
 
     run: str
+    stem: str
     yard: Yard
     made: dict[str, ContainerNode]
     sites: Mapping[str, Site]
@@ -41,6 +43,7 @@ class ContainerTopology:
     leave: Callable[[Yard], None]
     """What becomes of the yard once the topology is removed."""
     links_made: Links | None = None
+    fence: Fence | None = None
     _left: bool = False
 
     @property
@@ -98,6 +101,35 @@ class ContainerTopology:
         """Delete the links of all client slots, for the next lease."""
         self._links().take_away()
 
+    def prepare(self, verbs: frozenset[str]) -> None:
+        """Start the sidecars, if nodes are to be kept apart."""
+        from harness.engines.containers.sidecar import Fence
+
+        if "sever" in verbs and self.fence is None:
+            self.fence = Fence(self.yard, tuple(self.made), self.run, self.stem)
+            self.fence.make()
+
+    def sever(self, cuts: Sequence[Cut]) -> None:
+        """Drop what is sent in these directions, at the receivers."""
+        self.prepare(frozenset({"sever"}))
+        for cut in cuts:
+            self.made[cut.source].used = self.made[cut.target].used = True
+        self._fence().sever(cuts)
+
+    def dropped(self) -> Mapping[Cut, int]:
+        """Packets dropped in each severed direction."""
+        return self._fence().dropped()
+
+    def rejoin(self) -> None:
+        """Take every rule away."""
+        if self.fence is not None:
+            self.fence.rejoin()
+
+    def _fence(self) -> Fence:
+        if self.fence is None:
+            raise Trouble(f"no node of {self.run} was kept apart")
+        return self.fence
+
     def describe(self) -> Mapping[str, object]:
         """Images with their digests, and rendered files."""
         from harness.engines.containers.images import identity
@@ -128,6 +160,9 @@ class ContainerTopology:
         if self.links_made is not None:
             self.links_made.close()
             self.links_made = None
+        if self.fence is not None:
+            self.fence.remove()
+            self.fence = None
         at_once([node.box.remove for node in self.made.values()])
         if not self._left:
             self.leave(self.yard)
@@ -156,18 +191,22 @@ class Containers:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters of nodes with hosts and addresses of their own."""
-        verbs = {"start", "stop", "kill", "pause", "resume", "execute", "disconnect", "latency", "blackhole", "heal"}
-        return Needs(verbs=frozenset(verbs), capabilities=frozenset({"containers", "cluster"}))
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
+        between = {"sever"}
+        links = {"disconnect", "latency", "blackhole", "stall", "heal"}
+        return Needs(verbs=frozenset(nodes | between | links), capabilities=frozenset({"containers", "cluster"}))
 
-    def unavailable(self, specs: Sequence[NodeSpec]) -> str | None:
-        """Why these nodes cannot be made here, with the cure, or None."""
+    def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
+        """Why these nodes cannot be made here, or these verbs not be served, with the cure, or None."""
         from harness.engines.containers.api import silent
         from harness.engines.containers.images import TOXIPROXY, missing, reference, references
+        from harness.engines.containers.sidecar import TOOLS
 
         if why_not := silent():
             return str(Trouble(why_not, cure="start the container engine, or use the engine `processes`"))
         try:
-            return missing([reference(TOXIPROXY), *references(specs).values()])
+            tools = [reference(TOOLS)] if "sever" in verbs else []
+            return missing([reference(TOXIPROXY), *tools, *references(specs).values()])
         except (Refused, Trouble) as error:
             return str(error)
 
@@ -185,6 +224,7 @@ class Containers:
         yard = self._yard(stem, proxy_image, [spec.name for spec in specs], run, ledger)
         topology = ContainerTopology(
             run=run,
+            stem=stem,
             yard=yard,
             made={
                 spec.name: ContainerNode(

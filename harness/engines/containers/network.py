@@ -222,7 +222,7 @@ def one_by_one(jobs: Sequence[Callable[[], None]]) -> None:
         raise failures[0]
 
 
-def at_once(jobs: Sequence[Callable[[], None]]) -> None:
+def at_once(jobs: Sequence[Callable[[], object]]) -> None:
     """Run all jobs in parallel, to their end; then raise the first failure."""
     if not jobs:
         return

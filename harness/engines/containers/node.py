@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,11 @@ class Box:
         environment: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
         ports: Mapping[str, tuple[str, int | None]] | None = None,
+        capabilities: tuple[str, ...] = (),
     ) -> None:
         """Make and start it: in a `network` as `alias`, or in the network namespace of another box, its `host`, whose
         name and address it shares. `ports`: "8474/tcp" -> the address and port of this host that it is published on.
+        `capabilities`: what it may do beyond what any container may.
         """
         self._entry = self.ledger.add(CONTAINER, name=self.name)
         box = DockerContainer(
@@ -58,7 +60,8 @@ class Box:
             name=self.name,
         )
         if host is not None:
-            box.with_kwargs(labels=labels(run), network_mode=f"container:{host.name}")
+            own = {"cap_add": list(capabilities)} if capabilities else {}
+            box.with_kwargs(labels=labels(run), network_mode=f"container:{host.name}", **own)
         else:
             assert network is not None
             assert alias is not None
@@ -77,6 +80,11 @@ class Box:
         """Its addresses in its networks."""
         joined = self.inspect()["NetworkSettings"]["Networks"].values()
         return frozenset(str(network["IPAddress"]) for network in joined)
+
+    @property
+    def made(self) -> bool:
+        """Whether it is there, as far as we know."""
+        return self._container is not None
 
     @property
     def container(self) -> Container:
@@ -119,6 +127,35 @@ def remove_container(name: str) -> None:
             return False
 
         until(gone, within_s=CHANGE_WITHIN_S, what=f"the container {name} to be gone")
+
+
+def run_in(box: Box, argv: Sequence[str], where: str, within_s: float = 30.0) -> str:
+    """Run a command in a container and return what it printed. Raises Trouble with that when it fails or goes on for
+    longer; `where` is what the container is called then."""
+    answers: list[tuple[int, str] | Trouble] = []
+    said = " ".join(argv)
+
+    def run() -> None:
+        try:
+            with asking(f"run {said} in {box.name}"):
+                done = box.container.exec_run(list(argv))
+        except Trouble as trouble:
+            answers.append(trouble)
+        else:
+            answers.append((done.exit_code or 0, done.output.decode(errors="replace")))  # type: ignore[union-attr]
+
+    runner = threading.Thread(target=run, daemon=True)  # the engine has no limit for what it runs
+    runner.start()
+    runner.join(within_s)
+    if not answers:
+        raise Trouble(f"{said} in {where} still runs after {within_s:g} s")
+    answer = answers[0]
+    if isinstance(answer, Trouble):
+        raise answer
+    code, output = answer
+    if code != 0:
+        raise Trouble(f"{said} in {where} exited {code}: {output}")
+    return output
 
 
 @dataclass(slots=True)
@@ -193,26 +230,4 @@ class ContainerNode:
 
     def execute(self, *argv: str, within_s: float = 30.0) -> str:
         """Run a command in the container."""
-        answers: list[tuple[int, str] | Trouble] = []
-
-        def run() -> None:
-            try:
-                with asking(f"run {' '.join(argv)} in {self.box.name}"):
-                    done = self.box.container.exec_run(list(argv))
-            except Trouble as trouble:
-                answers.append(trouble)
-            else:
-                answers.append((done.exit_code or 0, done.output.decode(errors="replace")))  # type: ignore[union-attr]
-
-        runner = threading.Thread(target=run, daemon=True)  # the engine has no limit for what it runs
-        runner.start()
-        runner.join(within_s)
-        if not answers:
-            raise Trouble(f"{' '.join(argv)} in node {self.name} still runs after {within_s:g} s")
-        answer = answers[0]
-        if isinstance(answer, Trouble):
-            raise answer
-        code, output = answer
-        if code != 0:
-            raise Trouble(f"{' '.join(argv)} in node {self.name} exited {code}: {output}")
-        return output
+        return run_in(self.box, argv, f"node {self.name}", within_s)

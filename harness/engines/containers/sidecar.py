@@ -1,0 +1,91 @@
+"""How are nodes in containers kept from hearing one another? By rules in each one's network namespace, counted there.
+
+*Sidecar*: a container with tools and the one capability NET_ADMIN, in the namespace of a node's anchor, from when a
+cell is known to need it until that cell ends. *Fence*: the sidecars of a topology. A cut is a rule at the receiver that
+drops what comes from the sender's address: one direction, nothing else, and the kernel counts the packets. The gate has
+an address of its own, so clients are not cut off. What is left of a killed harness goes away with its containers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from harness.engines.containers.images import reference
+from harness.engines.containers.network import Yard, at_once
+from harness.engines.containers.node import Box, run_in
+from harness.errors import Trouble
+from harness.system.topology import Cut
+
+TOOLS = "tools"
+NET_ADMIN = "NET_ADMIN"
+_CHAIN = "ASSAY"
+_PREPARED = f"iptables -w -N {_CHAIN} && iptables -w -I INPUT -j {_CHAIN}"
+_FLUSHED = f"iptables -w -F {_CHAIN}"
+_LISTED = f"iptables -w -n -v -x -L {_CHAIN}"
+_RULE = re.compile(r"^\s*(\d+)\s+\d+\s+DROP\s+\S+\s+\S+\s+\S+\s+\S+\s+(\d+\.\d+\.\d+\.\d+)\s", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Fence:
+    """Sidecars beside some nodes, and the rules that they have set."""
+
+    yard: Yard
+    names: Sequence[str]
+    run: str
+    stem: str
+    _boxes: dict[str, Box] = field(default_factory=dict)
+
+    def make(self) -> None:
+        """Start every sidecar, in parallel, with an empty chain of rules."""
+        image = reference(TOOLS)
+
+        def beside(name: str) -> None:
+            box = self._boxes[name]
+            box.make(image, run=self.run, host=self.yard.anchors[name], capabilities=(NET_ADMIN,))
+            run_in(box, ("sh", "-c", _PREPARED), f"the sidecar of {name}")
+
+        self._boxes = {name: Box(f"{self.stem}-fence-{name}", self.yard.ledger) for name in self.names}
+        at_once([partial(beside, name) for name in self.names])
+
+    def sever(self, cuts: Sequence[Cut]) -> None:
+        """Set a rule for each cut, at its receiver, all receivers in parallel."""
+        at_receiver: dict[str, list[str]] = {}
+        for cut in cuts:
+            rule = f"iptables -w -A {_CHAIN} -s {self.yard.addresses[cut.source]} -j DROP"
+            at_receiver.setdefault(cut.target, []).append(rule)
+        at_once([partial(self._tell, name, " && ".join(rules)) for name, rules in at_receiver.items()])
+
+    def dropped(self) -> Mapping[Cut, int]:
+        """Packets that each rule has dropped so far, as the kernel counts them; what has no rule is not in it."""
+        named = {address: name for name, address in self.yard.addresses.items()}
+        counted: dict[Cut, int] = {}
+
+        def read(name: str) -> None:
+            for packets, address in _RULE.findall(self._tell(name, _LISTED)):
+                if address in named:
+                    counted[Cut(named[address], name)] = int(packets)
+
+        at_once([partial(read, name) for name in self.names])
+        return counted
+
+    def rejoin(self) -> None:
+        """Take every rule away. Idempotent. Raises Trouble where one is still there."""
+        at_once([partial(self._tell, name, _FLUSHED) for name in self._boxes])
+        if left := self.dropped():
+            raise Trouble(f"rules are left after they were taken away: {', '.join(map(str, left))}")
+
+    def remove(self) -> None:
+        """Remove the sidecars, with their rules. Idempotent, and right after half a creation."""
+        gone = f"iptables -w -D INPUT -j {_CHAIN}; {_FLUSHED}; iptables -w -X {_CHAIN}"
+        for name, box in self._boxes.items():
+            if box.made:
+                # The namespace is the anchor's, which may serve another topology: nothing of ours stays in it.
+                run_in(box, ("sh", "-c", gone), f"the sidecar of {name}")
+            box.remove()
+        self._boxes = {}
+
+    def _tell(self, name: str, command: str) -> str:
+        return run_in(self._boxes[name], ("sh", "-c", command), f"the sidecar of {name}")
