@@ -22,13 +22,21 @@ if TYPE_CHECKING:
     from harness.errors import Trouble as Trouble
     from harness.errors import Undecided as Undecided
     from harness.errors import Violated as Violated
+    from harness.faults.blackhole import AcknowledgementLoss as AcknowledgementLoss
+    from harness.faults.blackhole import Blackhole as Blackhole
+    from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
-    from harness.faults.network import AcknowledgementLoss as AcknowledgementLoss
-    from harness.faults.network import Blackhole as Blackhole
     from harness.faults.network import Disconnect as Disconnect
     from harness.faults.network import Latency as Latency
+    from harness.faults.network import Stall as Stall
     from harness.faults.node import Kill as Kill
+    from harness.faults.node import KillAll as KillAll
+    from harness.faults.node import Pause as Pause
+    from harness.faults.node import Stop as Stop
     from harness.faults.nothing import Nothing as Nothing
+    from harness.faults.partition import Bridge as Bridge
+    from harness.faults.partition import Isolate as Isolate
+    from harness.faults.partition import Ring as Ring
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
     from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
     from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
@@ -69,9 +77,11 @@ _MODULES = {
     "harness.brokers.nats.configuration": ("JetStream", "Nats"),
     "harness.brokers.rabbitmq.configuration": ("Classic", "Quorum", "RabbitMQ"),
     "harness.errors": ("AssayError", "Refused", "Trouble", "Undecided", "Violated"),
+    "harness.faults.blackhole": ("AcknowledgementLoss", "Blackhole", "ConsumerAcknowledgementLoss"),
     "harness.faults.client": ("KillClient",),
-    "harness.faults.network": ("AcknowledgementLoss", "Blackhole", "Disconnect", "Latency"),
-    "harness.faults.node": ("Kill",),
+    "harness.faults.network": ("Disconnect", "Latency", "Stall"),
+    "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
+    "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
     "harness.faults.nothing": ("Nothing",),
     "harness.guarantee": (
         "AT_LEAST_ONCE",

@@ -12,10 +12,11 @@ import pytest
 from harness.brokers.memory.configuration import Memory
 from harness.engines.link import ProxyLink
 from harness.engines.process_node import ProcessNode
+from harness.faults.blackhole import AcknowledgementLoss, Blackhole, ConsumerAcknowledgementLoss
 from harness.faults.client import KillClient
 from harness.faults.fault import Fault
-from harness.faults.network import AcknowledgementLoss, Blackhole, Disconnect, Latency
-from harness.faults.node import Kill
+from harness.faults.network import Disconnect, Latency, Stall
+from harness.faults.node import Kill, Pause, Stop
 from harness.guarantee import Status
 from harness.history.terms import InjectionTerms
 from harness.operation import CrashPoint, Role
@@ -73,9 +74,14 @@ FAULTS: dict[str, tuple[Fault, Memory, Disarm]] = {
     "blackhole up": (Blackhole(direction=Direction.UP), CONFIRMED, without(ProxyLink, "blackhole")),
     "blackhole down": (Blackhole(direction=Direction.DOWN), CONFIRMED, without(ProxyLink, "blackhole")),
     "acknowledgement loss": (AcknowledgementLoss(), CONFIRMED, without(ProxyLink, "blackhole")),
+    "consumer acknowledgement loss": (ConsumerAcknowledgementLoss(), CONFIRMED, without(ProxyLink, "blackhole")),
+    "stall": (Stall(), CONFIRMED, without(ProxyLink, "stall")),
+    "stall of producers that nobody answers": (Stall(Role.PRODUCER), UNCONFIRMED, without(ProxyLink, "stall")),
     "disconnect": (Disconnect(), CONFIRMED, cuts_nothing),
     "disconnect under backlog": (Disconnect(Role.CONSUMER, backlog_ms=80), CONFIRMED, cuts_nothing),
     "kill of a node": (Kill(), CONFIRMED, without(ProcessNode, "kill")),
+    "stop of a node": (Stop(), CONFIRMED, without(ProcessNode, "stop")),
+    "pause of a node": (Pause(), CONFIRMED, without(ProcessNode, "pause")),
     "kill of a consumer": (KillClient(Role.CONSUMER), CONFIRMED, outlives_the_first),
     "kill of a producer": (KillClient(Role.PRODUCER), CONFIRMED, outlives_the_first),
     "crash point": (

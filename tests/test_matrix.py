@@ -9,8 +9,9 @@ import pytest
 from harness.brokers.memory.configuration import Memory
 from harness.brokers.nats.configuration import CORE, JETSTREAM_R1, JETSTREAM_R3_EXACTLY_ONCE
 from harness.errors import Refused
+from harness.faults.blackhole import AcknowledgementLoss
 from harness.faults.client import KillClient
-from harness.faults.network import AcknowledgementLoss, Latency
+from harness.faults.network import Latency
 from harness.faults.node import Kill
 from harness.faults.nothing import Nothing
 from harness.operation import CrashPoint, Role

@@ -6,7 +6,8 @@ import filecmp
 from pathlib import Path
 
 from harness.brokers.nats.configuration import JETSTREAM_R1
-from harness.faults.network import AcknowledgementLoss, Disconnect
+from harness.faults.blackhole import AcknowledgementLoss
+from harness.faults.network import Disconnect
 from harness.operation import Role
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat

@@ -9,8 +9,9 @@ import pytest
 
 from harness.brokers.memory.configuration import Memory
 from harness.brokers.memory.queue import Bugs
+from harness.faults.blackhole import AcknowledgementLoss
 from harness.faults.fault import Fault
-from harness.faults.network import AcknowledgementLoss, Disconnect
+from harness.faults.network import Disconnect
 from harness.faults.node import Kill
 from harness.faults.nothing import Nothing
 from harness.guarantee import Status

@@ -1,29 +1,82 @@
-"""List the faults that can be injected, and what each does."""
+"""List the faults that can be injected: what each does, what it needs, and where it can be had here."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 from harness.cli.ending import HELD, Ending
 
 NAME = "faults"
-SUMMARY = "list the faults, and what each does"
-EXAMPLE = "assay faults"
+SUMMARY = "list the faults, and where they can be had here"
+EXAMPLE = "assay faults --json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """The form of the answer."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
 
 
 def run(arguments: argparse.Namespace) -> Ending:
-    """One line each, under what its kind does."""
+    """One line each, under what its kind does; then why an engine has not all of them here."""
     from harness import catalogue
 
-    kind = None
     found = catalogue.faults()
-    for name, fault in found.items():
-        if type(fault) is not kind:
-            kind = type(fault)
-            print((kind.__doc__ or "").strip().splitlines()[0])
-        print(f"    {name}  ({fault.hold_s:g} s)")
-    return Ending(code=HELD, reason=f"{len(found)} faults")
+    here = {name: _here(name) for name in catalogue.ENGINES}
+    told = [_told(name, fault, here) for name, fault in found.items()]
+    if arguments.json:
+        print(json.dumps({"format": 1, "faults": told}, indent=2, ensure_ascii=False))
+    else:
+        _print(told)
+    had = sum(any(reason is None for reason in one["here"].values()) for one in told)
+    return Ending(code=HELD, reason=f"{len(found)} faults, {had} of them can be had here", aside=arguments.json)
+
+
+def _here(engine: str) -> tuple[frozenset[str], Mapping[str, str]]:
+    """The verbs that an engine offers, and why those cannot be served now, by verb ("" for all of them)."""
+    from harness import catalogue
+    from harness.errors import Refused
+
+    try:
+        made = catalogue.engine(engine)
+    except Refused as refused:
+        return frozenset(), {"": str(refused)}
+    offered = made.offers().verbs
+    if reason := made.unavailable([]):
+        return offered, {"": reason}
+    return offered, {verb: reason for verb in offered if (reason := made.unavailable([], frozenset({verb})))}
+
+
+def _told(name: str, fault: Any, here: Mapping[str, tuple[frozenset[str], Mapping[str, str]]]) -> dict[str, Any]:
+    from harness.plain import to_plain
+
+    def why_not(engine: str) -> str | None:
+        offered, reasons = here[engine]
+        if missing := fault.needs.verbs - offered:
+            return f"it does not offer {', '.join(sorted(missing))}"
+        return next((reasons[verb] for verb in ("", *sorted(fault.needs.verbs)) if verb in reasons), None)
+
+    return {
+        "name": name,
+        "class": type(fault).__name__,
+        "says": (type(fault).__doc__ or "").strip().splitlines()[0],
+        "parameters": {one.name: to_plain(getattr(fault, one.name)) for one in fields(fault)},
+        "holds_s": fault.hold_s,
+        "endangers": fault.touches,
+        "needs": {"verbs": sorted(fault.needs.verbs), "of_the_configuration": sorted(fault.needs.capabilities)},
+        "here": {engine: why_not(engine) for engine in here},
+    }
+
+
+def _print(told: list[dict[str, Any]]) -> None:
+    kind = None
+    for one in told:
+        if one["class"] != kind:
+            kind = one["class"]
+            print(one["says"])
+        engines = [engine for engine, reason in one["here"].items() if reason is None]
+        where = ", ".join(engines) or "not here: " + "; ".join(f"{name}: {why}" for name, why in one["here"].items())
+        print(f"    {one['name']}  ({one['holds_s']:g} s; {where})")

@@ -15,6 +15,8 @@ from harness.system.system import Client, System
 from harness.system.topology import Direction
 
 BOTH_WAYS = frozenset(Direction)
+_SILENT_PART = 0.5
+"""The part of the time for which a fault holds in which nothing may be heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +88,15 @@ class Silence:
             return end_ns if system.now_ns() >= end_ns else None
 
         system.watch(over, within_s=for_ns / 1e9 + 0.5)
+
+
+def unheard(heard: Heard, placed_ns: int, now_ns: int) -> tuple[int, str | None]:
+    """How long, in ns up to now, nothing was heard of what is held up since `placed_ns`; and why that is no evidence,
+    or None: what was under way comes first, and then there must be silence for half of the time at least."""
+    last_ns = max(heard.last_ns(), placed_ns)
+    if not heard or now_ns - last_ns >= _SILENT_PART * (now_ns - placed_ns):
+        return now_ns - last_ns, None
+    return (
+        now_ns - last_ns,
+        f"clients still heard from the broker {(last_ns - placed_ns) / 1e6:.0f} ms after it was set",
+    )

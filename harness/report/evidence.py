@@ -91,6 +91,10 @@ _SENTENCES: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
         ("pid_before", "state_after"),
         lambda pid, state: f"process {pid} was there before; the node's state after: {_SIGNALS.get(state, state)}",
     ),
+    (
+        ("pid_before", "state_held"),
+        lambda pid, state: f"process {pid} was there before; its state while the fault held: {state}",
+    ),
     (("crash_point", "stage", "pid", "alive"), _crash),
     (("connections_ended",), _connections),
     (("bytes_withheld",), _bytes("withheld")),

@@ -1,0 +1,73 @@
+"""Which links does a fault of a role hit, and how are they mended? What the faults of links share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from harness.errors import Refused
+from harness.operation import Role
+from harness.system.system import System
+from harness.system.topology import Link
+
+BITE_WATCH_S = 0.5
+"""How long an injection watches for its first bite; a later one is dated by when it was measured."""
+
+
+def side(role: Role) -> str:
+    """The clients of a role, as the name of a fault calls them."""
+    return {Role.PRODUCER: "producers", Role.CONSUMER: "consumers", Role.BOTH: "clients"}[role]
+
+
+def refuse_node_roles(fault: str, role: Role) -> None:
+    """Raise Refused for a role that has no links."""
+    if role not in (Role.PRODUCER, Role.CONSUMER, Role.BOTH):
+        raise Refused(f"{fault}: role={role!s}", cure="links belong to clients: producer, consumer or both")
+
+
+def links_of(system: System, role: Role) -> list[Link]:
+    """Every link of the clients of a role. Raises Refused where there is none."""
+    links = system.client_links(role)
+    if not links:
+        raise Refused(f"no link of any {role} to break", cure="run a workload with such clients")
+    return links
+
+
+@contextmanager
+def mended(links: Sequence[Link]) -> Iterator[None]:
+    """Heal every link on the way out, also when breaking one of them failed halfway; then raise the first failure."""
+    try:
+        yield
+    finally:
+        failures: list[Exception] = []
+        for link in links:
+            try:
+                link.heal()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+
+def names_of(links: Sequence[Link]) -> tuple[str, ...]:
+    """Each as "slot->node": the targets of an injection."""
+    return tuple(f"{link.slot}->{link.node}" for link in links)
+
+
+def settings_of(links: Sequence[Link]) -> dict[str, object]:
+    """What the proxy's server says is set on each, read back now."""
+    return {name: dict(link.disturbed()) for name, link in zip(names_of(links), links, strict=True)}
+
+
+def published(system: System) -> int:
+    """Messages that living producers have handed over so far."""
+    return sum(client.counters().handed for client in system.crew.living(Role.PRODUCER))
+
+
+def first_published(system: System, before: int) -> int | None:
+    """When a message was first seen to be handed over, beyond `before`: it, its answer or its delivery is then hit."""
+
+    def seen() -> int | None:
+        return system.now_ns() if published(system) > before else None
+
+    return system.watch(seen, within_s=BITE_WATCH_S)
