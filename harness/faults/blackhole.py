@@ -12,7 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.faults.links import first_published, links_of, mended, names_of, published, refuse_node_roles, settings_of
+from harness.faults.links import (
+    each_way,
+    first_published,
+    links_of,
+    mended,
+    names_of,
+    published,
+    refuse_node_roles,
+    settings_of,
+)
 from harness.faults.links import side as side_of
 from harness.faults.silence import Heard, unheard
 from harness.operation import Evidence, Role
@@ -29,9 +38,7 @@ def _swallowed(system: System, role: Role, directions: tuple[Direction, ...], he
     links = links_of(system, role)
     before = [link.traffic() for link in links]
     with mended(links):
-        for link in links:
-            for direction in directions:
-                link.blackhole(direction)
+        each_way(links, lambda link, direction: link.blackhole(direction), directions)
         placed_ns, published_before = system.now_ns(), published(system)
         bit_ns = first_published(system, published_before)
 

@@ -14,10 +14,12 @@ from typing import ClassVar
 from harness.errors import Refused
 from harness.faults.links import (
     BITE_WATCH_S,
+    each_way,
     first_published,
     links_of,
     mended,
     names_of,
+    on_each,
     published,
     refuse_node_roles,
     settings_of,
@@ -27,6 +29,10 @@ from harness.faults.silence import Heard, Silence, unheard
 from harness.operation import Evidence, Role
 from harness.system.system import Measure, System
 from harness.system.topology import Direction, Link, Needs
+
+_USUAL_NS, _USUAL_TIMES = 150_000_000, 4
+"""How long is looked at most, before a delay is set, for how long pauses usually are, and how often each client must
+have heard something then. (While it holds pauses are longer: who fetches waits for the delay with every fetch.)"""
 
 _SILENCE_PART = 0.7
 """The part of an injected delay that must be seen as silence: what was under way before it still arrives."""
@@ -63,30 +69,30 @@ class Latency:
         links = links_of(system, self.role)
         heard = Heard.of(system, self.role)
         delay_ns = self.latency_ms * 1_000_000
+        usual = Silence(heard)
+        usual.watch(_USUAL_NS, enough=_USUAL_TIMES)
         silence = Silence(heard)
         with mended(links):
-            for link in links:
-                for direction in Direction:
-                    link.latency(self.latency_ms, direction)
-                    silence.look()
+            each_way(links, lambda link, direction: link.latency(self.latency_ms, direction))
             bit_ns = first_published(system, published(system))
             silence.watch(2 * delay_ns)
 
             def measure() -> Evidence:
-                usual = Silence(heard)  # once what is delayed flows, pauses are as they would be without the delay
-                usual.watch(delay_ns)
                 facts = {
-                    "silence_ms": round(silence.longest_ns / 1e6, 1),
-                    "usual_silence_ms": round(usual.longest_ns / 1e6, 1),
+                    "silence_ms": round(silence.of_all_ns / 1e6, 1),
+                    "usual_silence_ms": round(usual.of_any_ns / 1e6, 1),
                     "asked_ms": self.latency_ms,
                     "read_back": settings_of(links),
                 }
-                needed_ns = max(_SILENCE_PART * delay_ns, usual.longest_ns + 0.5 * delay_ns)
-                if silence.longest_ns >= needed_ns:
+                needed_ns = max(_SILENCE_PART * delay_ns, usual.of_any_ns + 0.5 * delay_ns)
+                if usual.least_heard < _USUAL_TIMES:
+                    why_not = "too little is heard on these links to tell a delay from a pause"
+                    return Evidence(names_of(links), None, facts, why_not)
+                if silence.of_all_ns >= needed_ns:
                     return Evidence(names_of(links), bit_ns, facts)
                 why_not = (
-                    f"clients heard nothing for {facts['silence_ms']} ms at most, of {self.latency_ms} ms asked; "
-                    f"{facts['usual_silence_ms']} ms are usual"
+                    f"each client heard nothing for {facts['silence_ms']} ms at most, of {self.latency_ms} ms asked; "
+                    f"{facts['usual_silence_ms']} ms were usual before"
                 )
                 return Evidence(names_of(links), None, facts, why_not)
 
@@ -123,9 +129,7 @@ class Stall:
         clients = system.crew.living(self.role)
         lost_before = {client.number: client.counters().lost for client in clients}
         with mended(links):
-            for link in links:
-                for direction in Direction:
-                    link.stall(direction)
+            each_way(links, lambda link, direction: link.stall(direction))
             placed_ns, published_before = system.now_ns(), published(system)
             bit_ns = first_published(system, published_before)
 
@@ -196,8 +200,7 @@ class Disconnect:
             if self.backlog_ms:
                 self._build_backlog(system, links)
             lost_before.update({client.number: client.counters().lost for client in clients})
-            for link in links:
-                link.disconnect()
+            on_each(links, lambda link: link.disconnect())
             bit_ns = system.watch(first_lost, within_s=BITE_WATCH_S)
 
             def measure() -> Evidence:
@@ -222,9 +225,7 @@ class Disconnect:
             yield measure
 
     def _build_backlog(self, system: System, links: Sequence[Link]) -> None:
-        for link in links:
-            for direction in Direction:
-                link.latency(self.backlog_ms, direction)
+        each_way(links, lambda link, direction: link.latency(self.backlog_ms, direction))
         # The delay is first a silence, and only then a pipe that is full and flows: cut it half a delay after that.
         until_ns = system.now_ns() + self.backlog_ms * 1_500_000
         system.watch(lambda: until_ns if system.now_ns() >= until_ns else None, within_s=2 * self.backlog_ms / 1e3 + 1)

@@ -49,11 +49,10 @@ class Heard:
         """Whether there is anything that would be held up."""
         return bool(self.answered or self.delivered)
 
-    def count(self) -> int:
-        """How much was heard so far."""
-        return sum(client.counters().answered for client in self.answered) + sum(
-            client.counters().received for client in self.delivered
-        )
+    def counts(self) -> list[int]:
+        """How much each of them has heard so far."""
+        answers = [client.counters().answered for client in self.answered]
+        return answers + [client.counters().received for client in self.delivered]
 
     def last_ns(self) -> int:
         """When something was last heard, in ns of the run; of nothing, when the run began."""
@@ -63,29 +62,51 @@ class Heard:
 
 
 class Silence:
-    """The longest time in which nothing was heard, by looking often."""
+    """The longest time in which each client heard nothing, by looking often. Links are disturbed one after another, so
+    they need not all be silent at once."""
 
     def __init__(self, heard: Heard) -> None:
         self._heard = heard
-        self._count, self._last_ns = heard.count(), heard.system.now_ns()
-        self.longest_ns = 0
+        now_ns = heard.system.now_ns()
+        self._seen = [(count, now_ns) for count in heard.counts()]
+        self._longest_ns = [0] * len(self._seen)
+        self._heard_times = [0] * len(self._seen)
+
+    @property
+    def of_all_ns(self) -> int:
+        """How long each of them was silent, at least; 0 where nobody is heard."""
+        return min(self._longest_ns, default=0)
+
+    @property
+    def of_any_ns(self) -> int:
+        """How long one of them was silent, at most."""
+        return max(self._longest_ns, default=0)
 
     def look(self) -> None:
         """Look now. Only a count that stood still from look to look is silence: we may have looked away ourselves."""
-        now_ns, count = self._heard.system.now_ns(), self._heard.count()
-        if count == self._count:
-            self.longest_ns = max(self.longest_ns, now_ns - self._last_ns)
-        else:
-            self._count, self._last_ns = count, now_ns
+        now_ns = self._heard.system.now_ns()
+        for place, count in enumerate(self._heard.counts()):
+            before, since_ns = self._seen[place]
+            if count == before:
+                self._longest_ns[place] = max(self._longest_ns[place], now_ns - since_ns)
+            else:
+                self._seen[place] = count, now_ns
+                self._heard_times[place] += 1
 
-    def watch(self, for_ns: int) -> None:
-        """Look for so long."""
+    @property
+    def least_heard(self) -> int:
+        """How often, at least, each of them was seen to hear something; 0 where nobody is heard."""
+        return min(self._heard_times, default=0)
+
+    def watch(self, for_ns: int, enough: int | None = None) -> None:
+        """Look for so long, or until each of them was seen `enough` times to hear something."""
         system = self._heard.system
         end_ns = system.now_ns() + for_ns
 
         def over() -> int | None:
             self.look()
-            return end_ns if system.now_ns() >= end_ns else None
+            done = system.now_ns() >= end_ns or (enough is not None and self.least_heard >= enough)
+            return end_ns if done else None
 
         system.watch(over, within_s=for_ns / 1e9 + 0.5)
 

@@ -102,7 +102,7 @@ _SENTENCES: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
     (
         ("silence_ms", "asked_ms", "usual_silence_ms"),
         lambda silence, asked, usual: (
-            f"clients heard nothing for {silence:,} ms, of {asked:,} ms asked; {usual:,} ms are usual"
+            f"each client heard nothing for {silence:,} ms, of {asked:,} ms asked; {usual:,} ms were usual before"
         ),
     ),
     (("silence_ms", "held_ms", "published_meanwhile"), _unheard),
