@@ -27,7 +27,7 @@ from harness.faults.links import (
 from harness.faults.links import side as side_of
 from harness.faults.silence import Heard, Silence, unheard
 from harness.operation import Evidence, Role
-from harness.system.system import Measure, System
+from harness.system.system import Client, Measure, System
 from harness.system.topology import Direction, Link, Needs
 
 _USUAL_NS, _USUAL_TIMES = 150_000_000, 4
@@ -137,17 +137,20 @@ class Stall:
                 now_ns = system.now_ns()
                 meanwhile = published(system) - published_before
                 silence_ns, why_not = unheard(heard, placed_ns, now_ns)
+                ended = [client.name for client in clients if client.counters().lost > lost_before[client.number]]
                 facts = {
                     "silence_ms": round(silence_ns / 1e6, 1) if heard else None,
                     "held_ms": round((now_ns - placed_ns) / 1e6, 1),
                     "published_meanwhile": meanwhile,
-                    "connections_ended": [c.name for c in clients if c.counters().lost > lost_before[c.number]],
+                    "connections_ended": ended,
                     "read_back": settings_of(links),
                 }
                 if not heard:
                     why_not = "nothing is heard here in health either, so no silence can show it"
-                elif meanwhile == 0 and self.role is not Role.CONSUMER:
+                elif meanwhile == 0:
                     why_not = "nothing was published while it held, so nothing could be held up"
+                elif ended:
+                    why_not = f"it was no stall to {', '.join(ended)}, whose connection ended while it held"
                 when = bit_ns if bit_ns is not None else now_ns
                 return Evidence(names_of(links), when if why_not is None else None, facts, why_not)
 
@@ -189,6 +192,7 @@ class Disconnect:
         links = links_of(system, self.role)
         clients = system.crew.living(self.role)
         lost_before: dict[int, int] = {}
+        connected: list[Client] = []
         before = [link.traffic() for link in links]
 
         def first_lost() -> int | None:
@@ -199,12 +203,17 @@ class Disconnect:
         with mended(links):
             if self.backlog_ms:
                 self._build_backlog(system, links)
-            lost_before.update({client.number: client.counters().lost for client in clients})
+            for client in clients:
+                counters = client.counters()
+                lost_before[client.number] = counters.lost
+                if counters.connected:
+                    connected.append(client)
             on_each(links, lambda link: link.disconnect())
             bit_ns = system.watch(first_lost, within_s=BITE_WATCH_S)
 
             def measure() -> Evidence:
                 when = bit_ns if bit_ns is not None else first_lost()
+                spared = [c.name for c in connected if c.alive() and c.counters().lost == lost_before[c.number]]
                 inside = {
                     f"{name} {direction}": count
                     for name, link, prior in zip(names_of(links), links, before, strict=True)
@@ -219,8 +228,12 @@ class Disconnect:
                         name: dict(link.disturbed()) for name, link in zip(names_of(links), links, strict=True)
                     },
                 }
-                why_not = None if when is not None else f"no connection of {len(clients)} clients ended"
-                return Evidence(names_of(links), when, facts, why_not)
+                why_not = None
+                if when is None:
+                    why_not = f"no connection of {len(clients)} clients ended"
+                elif spared:
+                    why_not = f"the connection of {', '.join(spared)} did not end"
+                return Evidence(names_of(links), when if why_not is None else None, facts, why_not)
 
             yield measure
 

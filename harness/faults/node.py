@@ -13,6 +13,9 @@ from harness.operation import Evidence, Role
 from harness.system.system import Measure, System
 from harness.system.topology import Needs, Node, NodeState, NodeStatus
 
+_KILLED = (137, -9)
+"""Exit codes of what SIGKILL ended, as containers and as local processes tell it."""
+
 _CALLED = {Role.LEADER: "leader", Role.FOLLOWER: "follower", Role.ANY_NODE: "node"}
 
 
@@ -51,8 +54,11 @@ class _Ends:
 
 
 @contextmanager
-def _ended(system: System, nodes: Sequence[Node], verb: Callable[[Node], None]) -> Iterator[Measure]:
-    """End the processes of nodes at once, and start them again. Evidence: running before and exited after."""
+def _ended(
+    system: System, nodes: Sequence[Node], verb: Callable[[Node], None], *, in_order: bool = False
+) -> Iterator[Measure]:
+    """End the processes of nodes at once, and start them again. Evidence: running before and exited after; and where
+    they shall end `in_order`, that nobody had to kill them."""
     before = {node.name: node.status() for node in nodes}
     ends = _Ends(system)
     try:
@@ -67,6 +73,12 @@ def _ended(system: System, nodes: Sequence[Node], verb: Callable[[Node], None]) 
                 for name in before
                 if before[name].state is not NodeState.RUNNING or after[name].state is not NodeState.EXITED
             ]
+            if in_order:
+                lived += [
+                    f"{name} did not end in order: it was killed"
+                    for name, status in after.items()
+                    if status.exit_code in _KILLED
+                ]
             facts = {
                 "pid_before": _told(before, lambda status: status.pid),
                 "started_before": _told(before, lambda status: status.started),
@@ -154,7 +166,7 @@ class Stop:
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
         """Stop it; evidence is its process id, gone, and the connections that ended with it."""
-        with _ended(system, [system.find(self.role, choice)], lambda node: node.stop()) as measure:
+        with _ended(system, [system.find(self.role, choice)], lambda node: node.stop(), in_order=True) as measure:
             yield measure
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -332,12 +332,3 @@ class Crew:
             for client in self.all():
                 if client.key is not None and client.died_ns() is not None:
                     self._reap(client)
-
-
-def whole(conditions: Sequence[Callable[[], str | None]]) -> str | None:
-    """The first thing that is missing, or None."""
-    for condition in conditions:
-        missing = condition()
-        if missing is not None:
-            return missing
-    return None

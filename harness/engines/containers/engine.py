@@ -155,14 +155,17 @@ class ContainerTopology:
 
     def remove(self) -> None:
         """Remove every node, and leave the yard to the engine: gone, unless it keeps yards. Idempotent."""
-        from harness.engines.containers.network import at_once
+        from harness.engines.containers.network import Yard, at_once
 
         if self.links_made is not None:
             self.links_made.close()
             self.links_made = None
         if self.fence is not None:
-            self.fence.remove()
-            self.fence = None
+            fence, self.fence = self.fence, None
+            try:
+                fence.remove()
+            except Trouble:  # rules are left in the anchors: they serve nobody else, and go with the yard
+                self.leave = Yard.remove
         at_once([node.box.remove for node in self.made.values()])
         if not self._left:
             self.leave(self.yard)

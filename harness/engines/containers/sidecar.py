@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from harness.engines.containers.images import reference
-from harness.engines.containers.network import Yard, at_once
+from harness.engines.containers.network import Yard, at_once, one_by_one
 from harness.engines.containers.node import Box, run_in
 from harness.errors import Trouble
 from harness.system.topology import Cut
@@ -78,14 +78,24 @@ class Fence:
             raise Trouble(f"rules are left after they were taken away: {', '.join(map(str, left))}")
 
     def remove(self) -> None:
-        """Remove the sidecars, with their rules. Idempotent, and right after half a creation."""
+        """Remove the sidecars, with their rules. Idempotent, and right after half a creation.
+
+        Raises Trouble, after removing every sidecar, where rules could not be taken away: the namespaces are the
+        anchors', and must not serve another topology then.
+        """
         gone = f"iptables -w -D INPUT -j {_CHAIN}; {_FLUSHED}; iptables -w -X {_CHAIN}"
-        for name, box in self._boxes.items():
+        boxes, self._boxes = self._boxes, {}
+
+        def clear(name: str, box: Box) -> None:
             if box.made:
-                # The namespace is the anchor's, which may serve another topology: nothing of ours stays in it.
                 run_in(box, ("sh", "-c", gone), f"the sidecar of {name}")
-            box.remove()
-        self._boxes = {}
+
+        one_by_one(
+            [
+                *(partial(clear, name, box) for name, box in boxes.items()),
+                *(box.remove for box in boxes.values()),
+            ]
+        )
 
     def _tell(self, name: str, command: str) -> str:
         return run_in(self._boxes[name], ("sh", "-c", command), f"the sidecar of {name}")
