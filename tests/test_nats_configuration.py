@@ -125,6 +125,11 @@ def test_promises_what_it_configures():
             None,
             Answer(Outcome.FAIL, 0, False, "10077"),
         ),
+        "503 in a body, without the server's own code, proves nothing": (
+            b'{"error":{"code":503,"description":"raft: not leader"}}',
+            None,
+            Answer(Outcome.INFO, 0, False, "503"),
+        ),
         "a store that failed otherwise proves nothing": (
             b'{"error":{"code":503,"err_code":10077,"description":"no space left on device"}}',
             None,
