@@ -6,9 +6,12 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.ending import HELD, Ending
+
+if TYPE_CHECKING:
+    from harness.system.topology import Needs
 
 NAME = "faults"
 SUMMARY = "list the faults, and where they can be had here"
@@ -35,27 +38,29 @@ def run(arguments: argparse.Namespace) -> Ending:
     return Ending(code=HELD, reason=f"{len(found)} faults, {had} of them can be had here", aside=arguments.json)
 
 
-def _here(engine: str) -> tuple[frozenset[str], Mapping[str, str]]:
-    """The verbs that an engine offers, and why those cannot be served now, by verb ("" for all of them)."""
+def _here(engine: str) -> tuple[Needs, Mapping[str, str]]:
+    """What an engine offers, and why those cannot be served now, by verb ("" for all of them)."""
     from harness import catalogue
     from harness.errors import Refused
+    from harness.system.topology import Needs
 
     try:
         made = catalogue.engine(engine)
     except Refused as refused:
-        return frozenset(), {"": str(refused)}
-    offered = made.offers().verbs
+        return Needs(), {"": str(refused)}
+    offered = made.offers()
     if reason := made.unavailable([]):
         return offered, {"": reason}
-    return offered, {verb: reason for verb in offered if (reason := made.unavailable([], frozenset({verb})))}
+    return offered, {verb: reason for verb in offered.verbs if (reason := made.unavailable([], frozenset({verb})))}
 
 
-def _told(name: str, fault: Any, here: Mapping[str, tuple[frozenset[str], Mapping[str, str]]]) -> dict[str, Any]:
+def _told(name: str, fault: Any, here: Mapping[str, tuple[Needs, Mapping[str, str]]]) -> dict[str, Any]:
     from harness.plain import to_plain
 
     def why_not(engine: str) -> str | None:
         offered, reasons = here[engine]
-        if missing := fault.needs.verbs - offered:
+        lacks_verbs = fault.needs.verbs - offered.verbs
+        if missing := lacks_verbs | (fault.needs.equipment.kinds() - offered.capabilities):
             return f"it does not offer {', '.join(sorted(missing))}"
         return next((reasons[verb] for verb in ("", *sorted(fault.needs.verbs)) if verb in reasons), None)
 

@@ -45,7 +45,7 @@ class Engines:
         """The engine that can run this cell. Raises Undecided, with the cure, where none can: it was not judged."""
         from harness import catalogue
 
-        nodes = cell.scenario.configuration.nodes()
+        nodes = cell.scenario.nodes()
         reasons = []
         for name in catalogue.ENGINES if self.asked == AUTO else (self.asked,):
             if name not in self._made:
@@ -70,7 +70,7 @@ def unserved(engine: Engine, cell: Cell, nodes: Sequence[NodeSpec]) -> str | Non
     offers = engine.offers()
     faults = cell.scenario.schedule.faults
     for fault in faults:
-        if missing := fault.needs.verbs - offers.verbs:
+        if missing := (fault.needs.verbs - offers.verbs) | (fault.needs.equipment.kinds() - offers.capabilities):
             return f"{fault.name} needs {', '.join(sorted(missing))}, which the engine does not offer"
     return engine.unavailable(nodes, frozenset().union(*(fault.needs.verbs for fault in faults)))
 

@@ -191,7 +191,7 @@ def _deploy(cell: Cell, lease: Lease) -> Iterator[Deployed]:
         return str(trouble) if trouble else None
 
     with ExitStack() as stack:
-        topology = stack.enter_context(lease(configuration.nodes(), healthy=healthy))
+        topology = stack.enter_context(lease(cell.scenario.nodes(), healthy=healthy))
         topology.prepare(frozenset().union(*(fault.needs.verbs for fault in cell.scenario.schedule.faults)))
         broker: Broker = broker_class(configuration, topology, _short(cell.id))
         stack.callback(broker.close)

@@ -212,7 +212,7 @@ def grouped(items: Iterable[Item], scenario: Callable[[Item], Scenario]) -> list
     """
     groups: dict[tuple[object, ...], list[Item]] = {}
     for item in items:
-        key = tuple(node.key() for node in scenario(item).configuration.nodes())
+        key = tuple(node.key() for node in scenario(item).nodes())
         groups.setdefault(key, []).append(item)
     return [
         item

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.processing.mechanism import Mechanism
 from harness.scenario.plan import Plan, draw
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
 from harness.system.service import Configuration, Sink
+from harness.system.topology import Equipment, NodeSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,13 @@ class Scenario:
         if self.sabotage:
             parts.append("sabotaged_" + self.sabotage.replace("-", "_"))
         return "-".join([*parts, self.schedule.name])
+
+    def nodes(self) -> tuple[NodeSpec, ...]:
+        """The configuration's nodes, each equipped for every fault of the schedule."""
+        equipment = Equipment()
+        for fault in self.schedule.faults:
+            equipment = equipment.with_also(fault.needs.equipment)
+        return tuple(replace(node, equipment=equipment) for node in self.configuration.nodes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,44 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Equipment:
+    """What a node has only where a fault of its cell needs it.
+
+    `disk_mb`: its data lies on a volume of its own, of that size in MiB. `memory_mb`: it may use no more memory, in
+    MiB. `clock`: its time can be set apart from ours. None, or False, where nobody needs it.
+    """
+
+    disk_mb: int | None = None
+    memory_mb: int | None = None
+    clock: bool = False
+
+    def kinds(self) -> frozenset[str]:
+        """The capabilities that an engine needs to make it: of "disk", "memory" and "clock".
+
+        >>> sorted(Equipment(disk_mb=64, clock=True).kinds())
+        ['clock', 'disk']
+        """
+        asked = {"disk": self.disk_mb is not None, "memory": self.memory_mb is not None, "clock": self.clock}
+        return frozenset(kind for kind, wanted in asked.items() if wanted)
+
+    def with_also(self, other: Equipment) -> Equipment:
+        """What serves both: of two sizes the smaller one.
+
+        >>> Equipment(disk_mb=256).with_also(Equipment(disk_mb=64, clock=True))
+        Equipment(disk_mb=64, memory_mb=None, clock=True)
+        """
+        return Equipment(
+            disk_mb=_smaller(self.disk_mb, other.disk_mb),
+            memory_mb=_smaller(self.memory_mb, other.memory_mb),
+            clock=self.clock or other.clock,
+        )
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return min((size for size in (one, other) if size is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSpec:
     """One node of a topology.
 
@@ -32,7 +70,8 @@ class NodeSpec:
     ("rabbitmq", "nats", "memory"; never "toxiproxy": links are the engine's business). `version`: of the image, None
     for the pinned one. `services`: service name -> the port it has in a container of its own. `files`: absolute path
     in a container -> text (local processes put them into a directory of their own, by base name). `data_path`: where
-    the program keeps its data in a container. `arguments` follow the program's own entry point.
+    the program keeps its data in a container. `arguments` follow the program's own entry point. `equipment`: what the
+    faults of the cell need of it besides.
     """
 
     name: str
@@ -43,6 +82,7 @@ class NodeSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     data_path: str = "/data"
+    equipment: Equipment = Equipment()
 
     def key(self) -> tuple[object, ...]:
         """What makes two specs the same node: hashable, so that a pool can share a topology."""
@@ -55,6 +95,7 @@ class NodeSpec:
             tuple(sorted(self.environment.items())),
             self.arguments,
             self.data_path,
+            self.equipment,
         )
 
 
@@ -82,13 +123,17 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a fault or a configuration needs of an engine. `verbs`: names of Node and Link methods that it calls;
-    `capabilities`: "containers", "cluster", ...; compared with what the engine offers before anything starts.
-    `fresh`: the topology may not be handed on to another cell afterwards."""
+    """What a fault or a configuration needs of an engine, compared with what it offers before anything starts.
+
+    `verbs`: names of Node and Link methods that it calls. `capabilities`: "containers", "cluster", ...; what an engine
+    offers holds the kinds of equipment that it makes, too. `fresh`: the topology may not be handed on to another cell
+    afterwards. `equipment`: what every node must have.
+    """
 
     verbs: frozenset[str] = frozenset()
     capabilities: frozenset[str] = frozenset()
     fresh: bool = False
+    equipment: Equipment = Equipment()
 
 
 class Node(Protocol):

@@ -1,0 +1,22 @@
+"""The brokers that every fault is tried on, single and in a cluster, and what is asked of each injection."""
+
+from harness import Classic, JetStream, Nats, Quorum, RabbitMQ, Run, Steady
+
+CLASSIC = RabbitMQ("control-classic", queue=Classic())
+QUORUM = RabbitMQ("control-quorum", members=3, queue=Quorum())
+R1 = Nats("control-r1", jetstream=JetStream())
+R3 = Nats("control-r3", members=3, jetstream=JetStream(replicas=3), acknowledge="confirmed")
+
+LOAD = Steady(rate_hz=500, producers=2)
+
+
+def must_bite_and_recover(run: Run) -> None:
+    """Every injection that was planned bit, was mended, and the system recovered from it."""
+    terms = run.history.terms
+    assert terms.injections
+    for injection in terms.injections:
+        assert injection.bit_ns is not None, injection.why_not
+        assert injection.mended_ns is not None
+        assert injection.recovered_ns is not None, "the system did not recover within the limit"
+    assert terms.whole
+    assert not terms.proxy_trouble
