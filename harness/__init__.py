@@ -57,8 +57,15 @@ if TYPE_CHECKING:
     from harness.processing.transaction import Transaction as Transaction
     from harness.run import Run as Run
     from harness.scenario.matrix import matrix as matrix
+    from harness.scenario.moment import Acked as Acked
+    from harness.scenario.moment import Elected as Elected
+    from harness.scenario.moment import Holding as Holding
     from harness.scenario.scenario import Cell as Cell
     from harness.scenario.scenario import Scenario as Scenario
+    from harness.scenario.schedule import At as At
+    from harness.scenario.schedule import InTurn as InTurn
+    from harness.scenario.schedule import Overlap as Overlap
+    from harness.scenario.schedule import Randomly as Randomly
     from harness.scenario.schedule import Repeat as Repeat
     from harness.scenario.workload import Steady as Steady
     from harness.sinks.sqlite import SQLite as SQLite
@@ -104,7 +111,8 @@ _MODULES = {
     "harness.run": ("Run",),
     "harness.scenario.matrix": ("matrix",),
     "harness.scenario.scenario": ("Cell", "Scenario"),
-    "harness.scenario.schedule": ("Repeat",),
+    "harness.scenario.moment": ("Acked", "Elected", "Holding"),
+    "harness.scenario.schedule": ("At", "InTurn", "Overlap", "Randomly", "Repeat"),
     "harness.scenario.workload": ("Steady",),
     "harness.sinks.sqlite": ("SQLite",),
     "harness.system.topology": ("Direction",),

@@ -48,6 +48,13 @@ RECORDS: Mapping[str, str] = {
     "Transaction": "harness.processing.transaction",
     "SQLite": "harness.sinks.sqlite",
     "Repeat": "harness.scenario.schedule",
+    "InTurn": "harness.scenario.schedule",
+    "Overlap": "harness.scenario.schedule",
+    "Randomly": "harness.scenario.schedule",
+    "At": "harness.scenario.schedule",
+    "Acked": "harness.scenario.moment",
+    "Elected": "harness.scenario.moment",
+    "Holding": "harness.scenario.moment",
     "Steady": "harness.scenario.workload",
     "Scenario": "harness.scenario.scenario",
 }

@@ -12,6 +12,7 @@ from histories import fair_history
 from harness.errors import Trouble, Undecided
 from harness.history.history import History
 from harness.history.store import write_history
+from harness.plain import to_plain
 from harness.scenario.scenario import Cell
 
 SUITE = """
@@ -39,6 +40,7 @@ def execute(cell: Cell, *, directory: Path, watcher: Callable[[str, str], None],
     """Leave a run; a killed leader does not come back, and a kill of "two" is a defect of ours."""
     directory.mkdir(parents=True)
     (directory / "scenario.json").write_text(json.dumps({"id": cell.id, "seed": cell.seed}))
+    (directory / "plan.json").write_text(json.dumps(to_plain(cell.plan())))
     watcher(cell.id, "deploy")
     if cell.scenario.schedule.name == "kill_leader":
         if cell.scenario.configuration.name == "memory-two":

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import catalogue
 from harness.errors import Refused
 from harness.plain import did_you_mean
 from harness.plugin.options import SETTINGS, Settings, distributed, on_worker, shares
 from harness.scenario.matrix import ATTRIBUTE, TIERS, Matrix, NotApplicable, grouped
-from harness.scenario.plan import cell_seed
+from harness.scenario.plan import cell_seed, read_plan
 from harness.scenario.scenario import Cell
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _function_id(item: pytest.Item) -> str:
 
 
 def _replayed(pairs: list[Pair], run: Path) -> list[Pair]:
-    """The one cell that the run directory holds, with its seed."""
+    """The one cell that the run directory holds, with its seed and its plan, which somebody may have edited."""
     try:
         written = json.loads((run / "scenario.json").read_text(encoding="utf-8"))
         cell_id, seed = str(written["id"]), int(written["seed"])
@@ -165,7 +166,13 @@ def _replayed(pairs: list[Pair], run: Path) -> list[Pair]:
         ) from None
     for item, cell in pairs:
         if cell.id == cell_id:
-            again = Cell(id=cell.id, scenario=cell.scenario, seed=seed)
+            plan = read_plan(run / "plan.json", catalogue.lookup)
+            if strange := {fault.name for fault in plan.faults} - {one.name for one in cell.scenario.schedule.faults}:
+                raise Refused(
+                    f"--assay-replay: {run / 'plan.json'} injects {', '.join(sorted(strange))}; {cell_id} has none",
+                    cure="write a cell of your own for it: nodes are made for the faults of their cell",
+                )
+            again = Cell(id=cell.id, scenario=cell.scenario, seed=seed, drawn=plan)
             item.callspec.params[FIXTURE] = again  # type: ignore[attr-defined]  # only parametrized items come here
             return [(item, again)]
     known = [cell.id for _, cell in pairs]

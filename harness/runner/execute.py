@@ -128,14 +128,14 @@ def _run(
         progress.phase("deploy")
         crew = Crew(directory, clock, proceedings, ledger, configuration.family)
         stack.callback(crew.close)
-        kills = any(isinstance(fault, KillClient) for fault in scenario.schedule.faults)
+        kills = any(isinstance(fault, KillClient) for fault in plan.faults)
         crew.spare(workload.producers + workload.consumers + kills)
         deployed = stack.enter_context(_deploy(cell, lease))
         topology, broker, promise = deployed.topology, deployed.broker, deployed.promise
         stack.enter_context(_through(topology))
         stack.callback(crew.close)  # before the nodes go: what they send as they end is nobody's doing but ours
         version = broker.version()
-        faults = tuple(sorted({fault.name for fault in scenario.schedule.faults}))
+        faults = tuple(sorted({fault.name for fault in plan.faults}))
         proceedings.write(
             "terms",
             broker_version=version,
@@ -157,7 +157,7 @@ def _run(
         peers = Peers(broker, topology, crew, proceedings)
         peers.check()
         crew.go()
-        hides_ends = any(fault.hides_ends for fault in scenario.schedule.faults)
+        hides_ends = any(fault.hides_ends for fault in plan.faults)
         nemesis = Nemesis(system, broker, crew, promise, workload.floor_hz, progress, proceedings, peers)
         nemesis.carry_out(plan)
         progress.phase("drain")
@@ -192,7 +192,7 @@ def _deploy(cell: Cell, lease: Lease) -> Iterator[Deployed]:
 
     with ExitStack() as stack:
         topology = stack.enter_context(lease(cell.scenario.nodes(), healthy=healthy))
-        topology.prepare(frozenset().union(*(fault.needs.verbs for fault in cell.scenario.schedule.faults)))
+        topology.prepare(frozenset().union(*(fault.needs.verbs for fault in cell.plan().faults)))
         broker: Broker = broker_class(configuration, topology, _short(cell.id))
         stack.callback(broker.close)
         seen = ["nothing yet"]
@@ -294,7 +294,7 @@ def _state_terms(proceedings: Proceedings, cell: Cell, run: int, clock: RunClock
         configuration=scenario.configuration.name,
         family=scenario.configuration.family,
         broker_version="",
-        faults=sorted({fault.name for fault in scenario.schedule.faults}),
+        faults=sorted({fault.name for fault in cell.plan().faults}),
         acknowledged_by=int(AcknowledgedBy.BROKER if promise.confirms else AcknowledgedBy.NONE),
         ack=int(promise.ack),
         retry=promise.retry,

@@ -1,7 +1,12 @@
-"""Carries out the plan: waits out the quiet, injects, measures, mends, and waits until the system has recovered."""
+"""Carries out the plan: waits out the quiet, injects, measures, mends, and waits until the system has recovered.
+
+The parts of one trial hold side by side, each in a thread of its own: what breaks one thing must not wait for what
+breaks another. One that fails, or Ctrl-C, ends them all early, and each mends what it broke.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 
@@ -9,64 +14,39 @@ from harness.clock import happens
 from harness.errors import Trouble
 from harness.history.proceedings import Proceedings
 from harness.history.terms import InjectionTerms
-from harness.operation import AckKind, Evidence, Role
+from harness.operation import Evidence, Role
 from harness.runner.crew import Crew
+from harness.runner.load import Load
 from harness.runner.peers import Peers
 from harness.runner.progress import Progress
-from harness.scenario.plan import Plan, Step
+from harness.scenario.plan import Part, Plan, Step
 from harness.system.service import Broker, Promise
-from harness.system.system import Client, System
+from harness.system.system import System
 
 RECOVERY_LIMIT_S = 40.0
 FLOOR_LIMIT_S = 15.0
 AT_RISK_WAIT_S = 0.1
+MOMENT_LIMIT_S = 15.0
+"""How long a moment of the plan is waited for."""
+_POLL_S = 0.001
+
+
+_FAILED = Evidence((), None, why_not="the injection itself failed")
 
 
 @dataclass(slots=True)
-class Load:
-    """How fast the clients work now, from their live counters."""
+class _Injected:
+    """What became of one part of a trial. Times in ns of the run."""
 
-    crew: Crew
-    confirms: bool
-    astray: int = 0
-    """Messages handed over that will not be received any more, as far as the last quiet phase shows."""
-
-    def totals(self) -> tuple[int, int]:
-        """(good publications, deliveries) of all clients so far: confirmed ones where the broker confirms."""
-        good = received = 0
-        for client in self.crew.all():
-            good += self.good_of(client)
-            received += client.counters().received
-        return good, received
-
-    def good_of(self, client: Client) -> int:
-        """Good publications of one client so far."""
-        counters = client.counters()
-        return counters.acked if self.confirms else counters.handed
-
-    def unreceived(self) -> int:
-        """Messages handed over less deliveries, of all clients so far."""
-        return sum(client.counters().handed - client.counters().received for client in self.crew.all())
-
-    def at_risk(self, touches: str, ack: AckKind) -> int:
-        """Operations under way now, as far as a fault that touches that role can endanger them."""
-        unanswered = unsettled = handed = received = 0
-        for client in self.crew.all():
-            counters = client.counters()
-            handed += counters.handed
-            received += counters.received
-            if client.alive():
-                if client.role is Role.PRODUCER and self.confirms:
-                    unanswered += max(counters.handed - counters.answered, 0)
-                if client.role is Role.CONSUMER and ack is not AckKind.AUTOMATIC:
-                    unsettled += max(counters.received - counters.settled, 0)
-        if not self.confirms or ack is AckKind.AUTOMATIC:
-            unsettled += max(handed - received - self.astray, 0)
-        if touches == "producer":
-            return unanswered
-        if touches == "consumer":
-            return unsettled
-        return unanswered + unsettled if touches == "both" else 0
+    part: Part
+    trial: int
+    alone: bool
+    planned_ns: int
+    asked_ns: int
+    at_risk: int = 0
+    evidence: Evidence = _FAILED
+    mended_ns: int | None = None
+    error: BaseException | None = None
 
 
 class Nemesis:
@@ -92,12 +72,14 @@ class Nemesis:
         self._progress = progress
         self._proceedings = proceedings
         self._peers = peers
+        self._injections = 0
 
     def carry_out(self, plan: Plan) -> None:
         """Every step of the plan, then the last quiet phase."""
         for step in plan.steps:
+            planned_ns = self._system.now_ns() + int(step.quiet_s * 1e9)  # a quiet phase that grows longer is late
             self._quiet(step.quiet_s, step.trial)
-            self._trial(step)
+            self._trial(step, planned_ns)
         self._quiet(plan.quiet_after_s, len(plan.steps))
 
     def _quiet(self, quiet_s: float, trial: int) -> None:
@@ -132,48 +114,100 @@ class Nemesis:
 
         happens(at_floor, within_s=FLOOR_LIMIT_S)
 
-    def _trial(self, step: Step) -> None:
-        planned_ns = self._system.now_ns()
+    def _trial(self, step: Step, planned_ns: int) -> None:
+        """Inject every part when it is due, mend each, and wait until the system is back."""
         self._progress.phase("break", step.trial)
-        at_risk = self._until_at_risk(step.fault.touches)
-        asked_ns = self._system.now_ns()
-        evidence = Evidence((), None, why_not="the injection itself failed")
-        mended_ns: int | None = None
+        began_ns = self._system.now_ns()
+        aborted = threading.Event()
+        parts = [
+            _Injected(part, step.trial, len(step.parts) == 1, planned_ns + int(part.at_s * 1e9), began_ns)
+            for part in step.parts
+        ]
+        threads = [
+            threading.Thread(target=self._inject, args=(one, began_ns, aborted), name=f"assay-{one.part.fault.name}")
+            for one in parts[1:]
+        ]
         recovered_ns: int | None = None
         try:
-            with step.fault.inject(self._system, step.choice) as measure:
-                held_from = time.monotonic()
-                happens(lambda: time.monotonic() - held_from >= step.hold_s, within_s=step.hold_s)
-                evidence = measure()
-                self._progress.phase("mend", step.trial)
-            mended_ns = self._system.now_ns()
+            try:
+                for thread in threads:
+                    thread.start()
+                self._inject(parts[0], began_ns, aborted)
+            except BaseException:
+                aborted.set()
+                raise
+            finally:
+                for thread in threads:
+                    thread.join()
+            for one in parts:
+                if one.error is not None:
+                    raise one.error
             self._progress.phase("recover", step.trial)
-            recovered_ns = self._recover(mended_ns)
+            recovered_ns = self._recover(max(one.mended_ns or began_ns for one in parts))
         finally:
-            self._proceedings.write(
-                "injection",
-                InjectionTerms(
-                    fault=step.fault.name,
-                    number=step.trial,
-                    trial=step.trial,
-                    targets=evidence.targets,
-                    planned_ns=planned_ns,
-                    asked_ns=asked_ns,
-                    bit_ns=evidence.bit_ns,
-                    mended_ns=mended_ns,
-                    recovered_ns=recovered_ns,
-                    at_risk=at_risk,
-                    touches=step.fault.touches,
-                    facts=evidence.facts,
-                    why_not=evidence.why_not,
-                ),
-            )
+            for one in parts:
+                self._write(one, recovered_ns)
+
+    def _inject(self, one: _Injected, began_ns: int, aborted: threading.Event) -> None:
+        """Wait until a part is due, break, hold, measure, mend. What goes wrong is kept in it, and ends the others."""
+        try:
+            self._break(one, began_ns, aborted)
+        except BaseException as error:
+            one.error = error
+            aborted.set()
+            if threading.current_thread() is threading.main_thread():
+                raise
+
+    def _break(self, one: _Injected, began_ns: int, aborted: threading.Event) -> None:
+        part, system = one.part, self._system
+        due_ns = began_ns + int(part.at_s * 1e9)
+        come = part.moment.watch(system) if part.moment is not None else None
+        aborted.wait(max(due_ns - system.now_ns(), 0) / 1e9)
+        if come is not None:
+            happens(lambda: aborted.is_set() or come() is None, within_s=MOMENT_LIMIT_S, poll_s=_POLL_S)
+            one.planned_ns = one.asked_ns = system.now_ns()
+            if (missed := come()) is not None:
+                one.evidence = Evidence((), None, why_not=f"its moment did not come: {missed}")
+                one.mended_ns = one.asked_ns
+                return
+        if aborted.is_set():
+            return
+        one.at_risk = self._until_at_risk(part.fault.touches)
+        one.asked_ns = system.now_ns()
+        with part.fault.inject(system, part.choice) as measure:
+            aborted.wait(part.hold_s)
+            one.evidence = measure()
+            if one.alone:
+                self._progress.phase("mend", one.trial)
+        one.mended_ns = system.now_ns()
+
+    def _write(self, one: _Injected, recovered_ns: int | None) -> None:
+        self._injections += 1
+        fault, evidence = one.part.fault, one.evidence
+        self._proceedings.write(
+            "injection",
+            InjectionTerms(
+                fault=fault.name,
+                number=self._injections - 1,
+                trial=one.trial,
+                targets=evidence.targets,
+                planned_ns=one.planned_ns,
+                asked_ns=one.asked_ns,
+                bit_ns=evidence.bit_ns,
+                mended_ns=one.mended_ns,
+                recovered_ns=recovered_ns,
+                at_risk=one.at_risk,
+                touches=fault.touches,
+                facts=evidence.facts,
+                why_not=evidence.why_not,
+            ),
+        )
 
     def _until_at_risk(self, touches: str) -> int:
         """Operations under way that the fault can touch; where there are none, wait a moment for the next."""
         if touches == "none":
             return 0
-        happens(lambda: self._load.at_risk(touches, self._ack) > 0, within_s=AT_RISK_WAIT_S, poll_s=0.001)
+        happens(lambda: self._load.at_risk(touches, self._ack) > 0, within_s=AT_RISK_WAIT_S, poll_s=_POLL_S)
         return self._load.at_risk(touches, self._ack)
 
     def _recover(self, mended_ns: int) -> int | None:

@@ -16,7 +16,7 @@ from harness.operation import AckKind, CrashPoint, Role
 from harness.plain import did_you_mean
 from harness.processing.mechanism import Mechanism
 from harness.scenario.scenario import Scenario
-from harness.scenario.schedule import Repeat
+from harness.scenario.schedule import Repeat, Schedule, as_schedule, is_fault
 from harness.scenario.workload import Steady
 from harness.system.service import Configuration, Sink
 
@@ -26,7 +26,7 @@ TIERS = ("smoke", "standard", "soak")
 ATTRIBUTE = "assay_matrices"
 """Where a test function carries its matrices."""
 
-Rule = Callable[[Configuration, Fault], str | None]
+Rule = Callable[[Configuration, Fault | Schedule], str | None]
 """Why a pair is not to be run, or None."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -48,14 +48,15 @@ class NotApplicable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """Configurations x faults under one workload. `times`: trials of each cell; None: as many as the tier gives.
+    """Configurations x faults, or schedules of faults, under one workload. `times`: trials of each cell, or how often a
+    schedule is carried out; None: as many as the tier gives, and a schedule once.
 
     `tier`: the least tier that runs it. `unless`: a rule of the suite's own. `label`: distinguishes two tests that run
     the same scenarios. `sabotage`: how the clients lie, as Scenario says. Refuses at birth what can never be run.
     """
 
     configurations: tuple[Configuration, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[Fault | Schedule, ...]
     workload: Steady = field(default_factory=Steady)
     processing: Mechanism | None = None
     sink: Sink | None = None
@@ -118,15 +119,16 @@ class Matrix:
             if (reason := self._reason(configuration, fault)) is not None
         )
 
-    def _reason(self, configuration: Configuration, fault: Fault) -> str | None:
-        return inapplicable(configuration, fault, processed=self.processing is not None) or (
-            self.unless(configuration, fault) if self.unless is not None else None
-        )
+    def _reason(self, configuration: Configuration, fault: Fault | Schedule) -> str | None:
+        for one in as_schedule(fault).faults:
+            if reason := inapplicable(configuration, one, processed=self.processing is not None):
+                return reason
+        return self.unless(configuration, fault) if self.unless is not None else None
 
 
 def matrix(
     configurations: Sequence[Configuration],
-    faults: Sequence[Fault],
+    faults: Sequence[Fault | Schedule],
     *,
     workload: Steady | None = None,
     processing: Mechanism | None = None,
@@ -164,9 +166,10 @@ def matrix(
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
 
-def trials(fault: Fault, tier: str) -> int:
-    """How often a tier injects a fault: no fault is one trial however long it lasts; one that costs a boot is dear."""
-    if fault.name == "nothing":
+def trials(fault: Fault | Schedule, tier: str) -> int:
+    """How often a tier injects a fault: no fault is one trial however long it lasts; one that costs a boot is dear. A
+    schedule says itself how often."""
+    if not is_fault(fault) or fault.name == "nothing":
         return 1
     cheap, dear = _TRIALS[tier]
     return dear if dirties(fault) else cheap

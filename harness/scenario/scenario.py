@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.processing.mechanism import Mechanism
 from harness.scenario.plan import Plan, draw
-from harness.scenario.schedule import Repeat
+from harness.scenario.schedule import Schedule
 from harness.scenario.workload import Steady
 from harness.system.service import Configuration, Sink
 from harness.system.topology import Equipment, NodeSpec
@@ -21,7 +21,7 @@ class Scenario:
     """
 
     configuration: Configuration
-    schedule: Repeat
+    schedule: Schedule
     workload: Steady = field(default_factory=Steady)
     processing: Mechanism | None = None
     sink: Sink | None = None
@@ -40,19 +40,21 @@ class Scenario:
     def nodes(self) -> tuple[NodeSpec, ...]:
         """The configuration's nodes, each equipped for every fault of the schedule."""
         equipment = Equipment()
-        for fault in self.schedule.faults:
+        for fault in self.schedule.faults:  # all that may come: a seed decides which do
             equipment = equipment.with_also(fault.needs.equipment)
         return tuple(replace(node, equipment=equipment) for node in self.configuration.nodes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A scenario with a seed. `id` is unique in its session and names its run directory."""
+    """A scenario with a seed. `id` is unique in its session and names its run directory. `drawn`: a plan to carry out
+    instead of the one that the seed draws, as a replay has it."""
 
     id: str
     scenario: Scenario
     seed: int
+    drawn: Plan | None = None
 
     def plan(self) -> Plan:
-        """The plan that the seed draws from the schedule."""
-        return draw(self.scenario.schedule, self.scenario.workload, self.seed)
+        """The plan that was given, or else that the seed draws from the schedule."""
+        return self.drawn or draw(self.scenario.schedule, self.scenario.workload, self.seed)

@@ -146,7 +146,8 @@ class Broker(Protocol):
 
     def drained(self) -> str | None:
         """None when nothing is left to deliver and nothing awaits settlement, asked twice where counters lag; else what
-        is left. For `drain == "silence"` always None: the runner waits for silence itself."""
+        is left. For `drain == "silence"` always None: the runner waits for silence itself. Raises Trouble where nobody
+        answers: that nothing is known is not that something is left."""
         ...
 
     def census(self, run: int) -> Census:

@@ -97,6 +97,10 @@ class Client(Protocol):
 class Crew(Protocol):
     """The clients of a run, as a fault sees them."""
 
+    def all(self) -> Sequence[Client]:
+        """Every client there ever was, by number."""
+        ...
+
     def living(self, role: Role = Role.BOTH) -> Sequence[Client]:
         """Clients of that role whose process runs now, by number."""
         ...

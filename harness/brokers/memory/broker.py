@@ -75,7 +75,7 @@ class Broker:
         }
 
     def drained(self) -> str | None:
-        """Whether nothing is owed; these counters are exact."""
+        """Whether nothing is owed; these counters are exact. Raises Trouble where the node does not answer."""
         answer = self._ask("state")
         if not answer["exists"] or not answer["owed"]:
             return None

@@ -156,7 +156,8 @@ class Broker:
         return (CLIENT,)
 
     def drained(self) -> str | None:
-        """None when the consumer has nothing to deliver and nothing unsettled, asked twice."""
+        """None when the consumer has nothing to deliver and nothing unsettled, asked twice. Raises Trouble where nobody
+        answers."""
         if self._configuration.jetstream is None:
             return None
         for _ in range(2):
@@ -164,7 +165,7 @@ class Broker:
             if error_code(reply) in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
                 continue  # gone with all it had: nothing is left to deliver
             if reply is None or error_code(reply):
-                return f"consumer {GROUP!r} does not answer: {error_of(reply)}"
+                raise Trouble(f"consumer {GROUP!r} does not answer: {error_of(reply)}")
             pending, unsettled = int(reply["num_pending"]), int(reply["num_ack_pending"])
             if pending or unsettled:
                 return f"consumer {GROUP!r} has {pending} to deliver and {unsettled} unsettled"

@@ -252,12 +252,9 @@ class Broker:
 
     def drained(self) -> str | None:
         """None when a passive declare says twice that nothing is ready. What is delivered and not settled is in no
-        such count: it is back once consumers are closed."""
+        such count: it is back once consumers are closed. Raises Trouble where nobody answers."""
         for _ in range(2):
-            try:
-                standing = self._auditor.standing(self._queue)
-            except Trouble as trouble:
-                return trouble.message
+            standing = self._auditor.standing(self._queue)
             if standing is not None and standing.ready:
                 return f"queue {self._queue!r} has {standing.ready} ready"
         return None

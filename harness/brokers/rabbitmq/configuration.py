@@ -230,9 +230,13 @@ heartbeat_s=0 (1 to 60)
 
     @property
     def redelivery_horizon_s(self) -> float:
-        """Longest time that an unsettled delivery stays with a client whose end went unseen: two heartbeats, and on a
-        quorum queue from 4.3 on the time that a consumer on a vanished node is waited for."""
-        noticed_s = 2.0 * self.heartbeat_s
+        """Longest time that an unsettled delivery stays with a client whose end went unseen: three heartbeats, and on a
+        quorum queue from 4.3 on the time that a consumer on a vanished node is waited for.
+
+        Three, for the broker looks once in each interval whether anything came, and gives up when it saw nothing twice
+        in a row (rabbit_heartbeat.erl): what came just after a look counts as seen at the next one.
+        """
+        noticed_s = 3.0 * self.heartbeat_s
         if isinstance(self.queue, Classic) or not self.knows_disconnected_timeout:
             return noticed_s
         timeout_s = self.queue.consumer_disconnected_timeout_s
