@@ -16,10 +16,20 @@ from harness.brokers.memory.broker import Broker
 from harness.brokers.memory.configuration import Memory
 from harness.clients.spec import ClientSpec
 from harness.clock import until
+from harness.errors import Trouble
 from harness.history import journal as j
 from harness.operation import Role
 
 RUN = 0xA55A
+
+
+def left(broker: Any) -> str | None:
+    """What a broker says is left, or why it does not answer; None for nothing."""
+    try:
+        said: str | None = broker.drained()
+    except Trouble as trouble:
+        return trouble.message
+    return said
 
 
 class Record(NamedTuple):
@@ -199,7 +209,12 @@ class Stage:
         return self.client(Role.CONSUMER, **orders)
 
     def drain(self) -> None:
-        until(lambda: self.broker.drained() is None, within_s=10, what="an empty queue", last_seen=self.broker.drained)
+        until(
+            lambda: left(self.broker) is None,
+            within_s=10,
+            what="an empty queue",
+            last_seen=lambda: str(left(self.broker)),
+        )
 
     def close(self) -> None:
         for client in self.clients:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from bodies import left
 
 from harness.brokers.rabbitmq.broker import Broker
 from harness.brokers.rabbitmq.configuration import CLASSIC_CONFIRMS, FIRE_AND_FORGET, QUORUM_CONFIRMS, Classic, RabbitMQ
@@ -372,7 +373,7 @@ def test_a_frozen_node_is_missed_and_nobody_waits_for_it_without_a_limit(cluster
         assert broker.whole() is not None
         assert time.monotonic() - began < 3
         asked = time.monotonic()
-        broker.drained()  # over the connection that it has, which may be to the frozen node
+        left(broker)  # over the connection that it has, which may be to the frozen node
         assert time.monotonic() - asked < 10
         until(
             lambda: named(broker) in cluster.nodes and named(broker) != first,
@@ -418,7 +419,7 @@ def test_a_kill_leaves_doubt_and_what_was_confirmed(single, prepared):
     acked = told.acked()
     assert 1_000 < len(acked) < handed
     assert broker.whole() is not None
-    assert broker.drained() is not None
+    assert left(broker) is not None
     node.start()
     until(lambda: broker.whole() is None and broker.ready() is None, within_s=60, what="the node again")
     census = broker.census(RUN)

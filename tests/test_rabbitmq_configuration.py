@@ -119,15 +119,15 @@ def test_promises_say_what_clients_may_believe():
 @pytest.mark.parametrize(
     ("configuration", "horizon_s"),
     [
-        (CLASSIC_CONFIRMS, 4.0),
-        (QUORUM_CONFIRMS, 4.0),
+        (CLASSIC_CONFIRMS, 6.0),
+        (QUORUM_CONFIRMS, 6.0),
         (RabbitMQ("x", queue=Quorum(consumer_disconnected_timeout_s=7.0)), 7.0),
         (RabbitMQ("x", queue=Quorum(consumer_disconnected_timeout_s=None)), 60.0),
-        (RabbitMQ("x", queue=Quorum(consumer_disconnected_timeout_s=None), version="4.2.1"), 4.0),
-        (RabbitMQ("x", queue=Classic(), heartbeat_s=10), 20.0),
+        (RabbitMQ("x", queue=Quorum(consumer_disconnected_timeout_s=None), version="4.2.1"), 6.0),
+        (RabbitMQ("x", queue=Classic(), heartbeat_s=10), 30.0),
     ],
 )
-def test_the_redelivery_horizon_is_two_heartbeats_or_the_quorum_queues_own_timeout(configuration, horizon_s):
+def test_the_redelivery_horizon_is_three_heartbeats_or_the_quorum_queues_own_timeout(configuration, horizon_s):
     assert configuration.redelivery_horizon_s == horizon_s
     assert configuration.promise().redelivery_horizon_s == horizon_s
 
