@@ -112,6 +112,11 @@ FAULTS: Mapping[str, tuple[str, Mapping[str, object]]] = {
 }
 """Name of a fault -> the class and the fields that have that name."""
 
+SCHEDULES = ("Repeat", "InTurn", "Overlap", "Randomly", "At")
+"""Classes of what composes faults, and below of the moments at which one may come."""
+
+MOMENTS = ("Acked", "Elected", "Holding")
+
 MECHANISMS: Mapping[str, str] = {
     "ack_before_effect": "AckBeforeEffect",
     "ack_before_effect_unflushed": "AckBeforeEffectUnflushed",

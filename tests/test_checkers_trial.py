@@ -90,7 +90,7 @@ UNFAIR: dict[str, tuple[Callable[[], History], str]] = {
     ),
     "the system did not recover": (
         lambda: fair_history(injections=(injection(recovered_ns=None),)),
-        "the system did not recover from kill_leader in trial 1",
+        "the system did not recover from kill_leader in trial 1 within 40 s",
     ),
     "a planned fault was never injected": (
         lambda: fair_history(injections=()),

@@ -222,7 +222,7 @@ def _trial(facts: Facts, load: Load, risks: Risks, together: Sequence[InjectionT
     called = f"trial {number + 1}"
     reasons: list[str] = []
     for injection in together:
-        reasons.extend(_bite(injection, called))
+        reasons.extend(_bite(injection, called, terms.recovery_limit_s))
     at_risk = 0
     for injection in together:
         endangered = risks.at(injection).total
@@ -269,13 +269,13 @@ def _trial(facts: Facts, load: Load, risks: Risks, together: Sequence[InjectionT
     )
 
 
-def _bite(injection: InjectionTerms, called: str) -> Iterable[str]:
+def _bite(injection: InjectionTerms, called: str, limit_s: float) -> Iterable[str]:
     if injection.bit_ns is None:
         yield f"{injection.fault} did not bite in {called}: {injection.why_not or 'there is no evidence that it did'}"
     if injection.mended_ns is None:
         yield f"{injection.fault} was never mended in {called}"
     if injection.recovered_ns is None:
-        yield f"the system did not recover from {injection.fault} in {called}"
+        yield f"the system did not recover from {injection.fault} in {called} within {limit_s:g} s"
 
 
 _WHERE = {

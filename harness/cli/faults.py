@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Ending:
-    """One line each, under what its kind does; then why an engine has not all of them here."""
+    """One line each, under what its kind does; then what composes them."""
     from harness import catalogue
 
     found = catalogue.faults()
     here = {name: _here(name) for name in catalogue.ENGINES}
     told = [_told(name, fault, here) for name, fault in found.items()]
     if arguments.json:
-        print(json.dumps({"format": 1, "faults": told}, indent=2, ensure_ascii=False))
+        composed = {"schedules": _composed(catalogue.SCHEDULES), "moments": _composed(catalogue.MOMENTS)}
+        print(json.dumps({"format": 1, "faults": told, **composed}, indent=2, ensure_ascii=False))
     else:
         _print(told)
+        for heading, names in (("Composed, in a suite:", catalogue.SCHEDULES), ("At moments:", catalogue.MOMENTS)):
+            print(heading)
+            for one in _composed(names):
+                print(f"    {one['class']}({', '.join(one['parameters'])})  {one['says']}")
     had = sum(any(reason is None for reason in one["here"].values()) for one in told)
     return Ending(code=HELD, reason=f"{len(found)} faults, {had} of them can be had here", aside=arguments.json)
 
@@ -74,6 +79,21 @@ def _told(name: str, fault: Any, here: Mapping[str, tuple[Needs, Mapping[str, st
         "needs": {"verbs": sorted(fault.needs.verbs), "of_the_configuration": sorted(fault.needs.capabilities)},
         "here": {engine: why_not(engine) for engine in here},
     }
+
+
+def _composed(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Schedules, or moments, by their classes."""
+    from harness import catalogue
+
+    kinds = [catalogue.record(name) for name in names]
+    return [
+        {
+            "class": kind.__name__,
+            "says": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
+            "parameters": [one.name for one in fields(kind)],
+        }
+        for kind in kinds
+    ]
 
 
 def _print(told: list[dict[str, Any]]) -> None:

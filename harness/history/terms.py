@@ -62,7 +62,8 @@ class Terms:
     `peers_all_proxy`: whether every client connection that the broker listed came from the proxy; None: not asked.
     `effects_audited`: whether a sink was read; `mechanism`: name of the processing mechanism ("" without processing).
     `interrupted`: why the run did not come to its end (""); such a run is never HELD.
-    `stores`: whether messages outlive their consumer's absence. `truncated_journals`: clients whose journal was cut.
+    `recovery_limit_s`: how long recovery was waited for. `stores`: whether messages outlive their consumer's absence.
+    `truncated_journals`: clients whose journal was cut.
     """
 
     format: int = 1
@@ -87,6 +88,7 @@ class Terms:
     at_risk_min: int = 1
     ticker_limit_ms: float = 250.0
     redelivery_horizon_s: float = 1.0
+    recovery_limit_s: float = 40.0
     ack_wait_s: float | None = None
     policies: tuple[str, ...] = ()
     drained: bool = False

@@ -35,7 +35,7 @@ def _spans(injection: InjectionTerms) -> str:
         if injection.recovered_ns is not None:
             parts.append(f"and all was whole again {_span(injection.recovered_ns - injection.mended_ns)} after mending")
         else:
-            parts.append("and recovery was never seen")
+            parts.append("and the system never recovered within the limit")
     else:
         parts.append("and was never mended")
     return ", ".join(parts)

@@ -29,7 +29,7 @@ from harness.operation import AcknowledgedBy, Role
 from harness.plain import to_plain
 from harness.runner.crew import Crew
 from harness.runner.drain import drain
-from harness.runner.nemesis import Nemesis
+from harness.runner.nemesis import RECOVERY_LIMIT_S, Nemesis
 from harness.runner.peers import Peers
 from harness.runner.progress import Progress, Ticker, Watcher, silent
 from harness.scenario.scenario import Cell
@@ -308,6 +308,7 @@ def _state_terms(proceedings: Proceedings, cell: Cell, run: int, clock: RunClock
         offered_hz=workload.rate_hz,
         ticker_limit_ms=TICKER_LIMIT_MS,
         redelivery_horizon_s=promise.redelivery_horizon_s,
+        recovery_limit_s=RECOVERY_LIMIT_S,
         ack_wait_s=promise.ack_wait_s,
         policies=promise.policies,
         mechanism=scenario.processing.name if scenario.processing is not None else "",
