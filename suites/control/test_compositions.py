@@ -37,7 +37,7 @@ LINKS_AND_CLIENTS = [
 ]
 CLUSTERS = [
     Overlap((Kill(LEADER, hold_s=12.0), At(Elected(), Kill(LEADER)))),
-    Overlap((Pause(FOLLOWER), Latency(PRODUCER)), apart_s=0.2),
+    Overlap((Pause(FOLLOWER), KillClient(CONSUMER)), apart_s=0.2),
 ]
 
 
