@@ -1,4 +1,4 @@
-"""How long does each fault take to bite, and the system to recover from it? Read from sessions, as docs/faults.md has it.
+"""How long does each fault take to bite, and the system to recover from it? Read from sessions, for docs/faults.md.
 
     .venv/bin/python tests/docs/times.py reports/SESSION ...
 
