@@ -17,10 +17,10 @@ import pytest
 import toxiproxy.server
 
 from harness.clock import until
-from harness.engines import proxy as proxy_module
 from harness.engines.ports import Ports
 from harness.engines.process_node import LocalProcess, required
-from harness.engines.proxy import Proxy, Server, Toxic, disturbances, parse_traffic
+from harness.engines.proxy import Proxy, Server, disturbances, parse_traffic
+from harness.engines.toxic import ATTRIBUTES, Toxic
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger
 from harness.system.topology import Direction
@@ -506,4 +506,4 @@ toxiproxy_proxy_sent_bytes_total{direction="downstream",listener="127.0.0.1:5",p
 
 
 def test_packet_loss_is_not_offered() -> None:
-    assert "packet_loss" not in proxy_module._ATTRIBUTES
+    assert "packet_loss" not in ATTRIBUTES
