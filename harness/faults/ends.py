@@ -51,6 +51,7 @@ class Ends:
     def mark(self) -> None:
         """Count from now on."""
         seen = {client.number: client.counters() for client in self.clients}
+        self._first_ns: int | None = None
         self._before = {number: counters.lost for number, counters in seen.items()}
         self._connected = tuple(client for client in self.clients if seen[client.number].connected)
 
@@ -71,9 +72,12 @@ class Ends:
         return client.counters().lost > self._before[client.number]
 
     def first_ns(self) -> int | None:
-        """When the last end of the first client to have one was seen, in ns of the run; None while there is none."""
-        times = [client.counters().lost_ns for client in self._connected if self.lost(client)]
-        return self._system.raw_to_run_ns(min(times)) if times else None
+        """When the first of them ended, in ns of the run, as far as this is asked often; None while there is none.
+        Clients tell the time of their last one only, so what was seen first is kept."""
+        if self._first_ns is None:
+            times = [client.counters().lost_ns for client in self._connected if self.lost(client)]
+            self._first_ns = self._system.raw_to_run_ns(min(times)) if times else None
+        return self._first_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +129,14 @@ class CutAfter:
             # Of each slot whose living connection was cut: the bytes counted on its links by then.
             passed: dict[str, Mapping[str, int]] = {}
 
-            def first() -> int | None:
+            def all_cut() -> int | None:
+                first_ns = ends.first_ns()
                 for client in ends.clients:
                     if client.slot not in passed and ends.lost(client):
                         passed[client.slot] = self._passed(system, client.slot)
-                return ends.first_ns() if len(passed) == len(ends.clients) else None
+                return first_ns if len(passed) == len(ends.clients) else None
 
-            system.watch(first, within_s=BITE_WATCH_S)
+            system.watch(all_cut, within_s=BITE_WATCH_S)
             bit_ns = ends.first_ns()
 
             def measure() -> Evidence:

@@ -35,8 +35,9 @@ _SETTLE_S = 0.15
 _MOST, _LEAST, _MORE_OFFERED = 1.15, 0.6, 1.25
 """Parts of the limit that a link may, and the fastest must, have carried; and how much more must have been offered."""
 
-_WHOLE, _PIECES_BYTES_MIN = 1.25, 512
-"""How much larger, at least, segments usually were than pieces may be; and bytes that must have come to tell."""
+_WHOLE, _TOGETHER, _PIECES_BYTES_MIN = 1.3, 1.25, 512
+"""How much larger than pieces, at least, segments usually were; how much larger, at most, they may be while it holds,
+for a kernel puts some pieces together; and bytes that must have come to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,7 @@ class Fragment:
         for client, (usual, size, segments) in told.items():
             if usual < _WHOLE * self.size_bytes:
                 return f"segments to {client} are of {usual:.0f} bytes in health: pieces of them could not be told"
-            if size > self.size_bytes * segments:
+            if size > _TOGETHER * self.size_bytes * segments:
                 return (
                     f"{size} bytes came to {client} in {segments} segments: {size / max(segments, 1):.0f} bytes each, "
                     f"not {self.size_bytes}"
