@@ -1,4 +1,4 @@
-"""Does every fault that lets links be slow, or crumble what comes, bite and is it mended? Nothing else is asked here."""
+"""Does every fault that slows links, or crumbles what comes, bite, and is it mended? Nothing else is asked here."""
 
 from harness import CONSUMER, PRODUCER, Bandwidth, Fragment, Run, matrix
 from suites.control.brokers import CLASSIC, LOAD, QUORUM, R1, R3, must_bite_and_recover
