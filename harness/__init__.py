@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.ends import CutAfter as CutAfter
+    from harness.faults.ends import ResetNew as ResetNew
+    from harness.faults.flapping import Flapping as Flapping
+    from harness.faults.late_end import SlowClose as SlowClose
     from harness.faults.network import Disconnect as Disconnect
     from harness.faults.network import Latency as Latency
     from harness.faults.network import Stall as Stall
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from harness.faults.partition import Bridge as Bridge
     from harness.faults.partition import Isolate as Isolate
     from harness.faults.partition import Ring as Ring
+    from harness.faults.throughput import Bandwidth as Bandwidth
+    from harness.faults.throughput import Fragment as Fragment
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
     from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
     from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
@@ -86,10 +92,14 @@ _MODULES = {
     "harness.errors": ("AssayError", "Refused", "Trouble", "Undecided", "Violated"),
     "harness.faults.blackhole": ("AcknowledgementLoss", "Blackhole", "ConsumerAcknowledgementLoss"),
     "harness.faults.client": ("KillClient",),
+    "harness.faults.ends": ("CutAfter", "ResetNew"),
+    "harness.faults.flapping": ("Flapping",),
+    "harness.faults.late_end": ("SlowClose",),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
     "harness.faults.nothing": ("Nothing",),
+    "harness.faults.throughput": ("Bandwidth", "Fragment"),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
         "AT_LEAST_ONCE_PROCESSED",

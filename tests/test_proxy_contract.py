@@ -12,18 +12,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import toxiproxy.server
 
 from harness.clock import until
-from harness.engines import proxy as proxy_module
+from harness.engines.calls import Calls
+from harness.engines.link import Door, ProxyLink
 from harness.engines.ports import Ports
 from harness.engines.process_node import LocalProcess, required
-from harness.engines.proxy import Proxy, Server, Toxic, disturbances, parse_traffic
+from harness.engines.proxy import Proxy, Server, disturbances, parse_traffic
+from harness.engines.toxic import ATTRIBUTES, Toxic
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger
-from harness.system.topology import Direction
+from harness.system.sockets import sockets
+from harness.system.topology import Direction, Link
 
 UP, DOWN = Direction.UP, Direction.DOWN
 
@@ -120,6 +125,17 @@ def dial(proxy: Proxy) -> Iterator[Callable[[], socket.socket]]:
 def _echoed(peer: socket.socket, text: bytes = b"ping") -> bytes:
     peer.sendall(text)
     return peer.recv(len(text))
+
+
+def _unread(peer: socket.socket) -> int:
+    """How much is left when what has come was read."""
+    peer.settimeout(0.02)
+    try:
+        return len(peer.recv(65_536))
+    except TimeoutError:
+        return 0
+    finally:
+        peer.settimeout(3)
 
 
 def _silent(peer: socket.socket, for_s: float = 0.15) -> bool:
@@ -247,6 +263,120 @@ def test_slow_close_holds_back_the_end(proxy: Proxy, echo: Echo, dial: Callable[
     peer.close()
     until(lambda: echo.ends, within_s=3, what="the end to arrive")
     assert echo.ends[0] - closed >= 0.2
+
+
+def test_limit_data_counts_from_now_on_a_live_connection_and_from_its_beginning_on_a_later_one(
+    server: Server, proxy: Proxy, echo: Echo, dial: Callable[[], socket.socket]
+) -> None:
+    live = dial()
+    _echoed(live, b"before")
+    proxy.add(Toxic.limit_data(10, UP))
+    live.sendall(b"0123456789abcdef")
+    until(lambda: echo.ends, within_s=2, what="the live connection to be cut")
+    assert b"".join(echo.chunks) == b"before0123456789"
+    until(lambda: proxy.name in server.traffic(), within_s=2, what="it to be counted")
+    for _ in range(2):
+        dial().sendall(b"0123456789abcdef")
+    until(lambda: len(echo.ends) == 3, within_s=2, what="the later connections to be cut")
+    until(lambda: server.traffic()[proxy.name].up_sent == 16 + 2 * 10, within_s=2, what="the exact count")
+
+
+def test_reset_peer_both_ways_resets_whoever_speaks_first(proxy: Proxy, echo: Echo) -> None:
+    for way in Direction:
+        proxy.add(Toxic.reset_peer(0, way))
+    host, port = proxy.state().listen.split(":")
+    with socket.create_connection((host, int(port)), timeout=2) as client:
+        client.sendall(b"me first")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert echo.received == 0
+
+
+def test_reset_peer_resets_a_client_that_only_listens(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as greeter:
+        ports = Ports.open()
+        port = ports.take()
+        proxy = server.create(
+            f"greeter-{port}", listen=f"127.0.0.1:{port}", upstream=f"127.0.0.1:{greeter.getsockname()[1]}"
+        )
+        try:
+            for way in Direction:
+                proxy.add(Toxic.reset_peer(0, way))
+            with socket.create_connection(("127.0.0.1", port), timeout=2) as client, greeter.accept()[0] as peer:
+                peer.sendall(b"INFO")
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+        finally:
+            server.delete(proxy.name)
+            ports.give(port)
+
+
+def test_slicer_makes_segments_of_it_that_the_clients_kernel_counts(
+    proxy: Proxy, dial: Callable[[], socket.socket]
+) -> None:
+    peer = dial()
+    proxy.add(Toxic.slicer(16, 0, DOWN))
+    for _ in range(5):
+        _echoed(peer, b"x" * 160)
+        until(lambda: _unread(peer) == 0, within_s=1, what="the rest to be read")
+    door = SimpleNamespace(slot="a", node="b", address=peer.getpeername())
+    (seen,) = sockets([cast(Link, door)]).values()
+    assert seen.received == 5 * 160
+    assert seen.received <= 16 * seen.segments
+
+
+def test_a_close_that_is_held_back_is_let_go_when_mended(
+    proxy: Proxy, echo: Echo, dial: Callable[[], socket.socket]
+) -> None:
+    proxy.add(Toxic.slow_close(60_000, UP))
+    peer = dial()
+    _echoed(peer)
+    peer.close()
+    time.sleep(0.1)
+    assert not echo.ends
+    proxy.heal()
+    until(lambda: echo.ends, within_s=2, what="the end to arrive")
+
+
+def test_a_limited_rate_lets_go_of_everything_when_mended(
+    proxy: Proxy, echo: Echo, dial: Callable[[], socket.socket]
+) -> None:
+    proxy.add(Toxic.latency(1, UP))
+    proxy.add(Toxic.bandwidth(1, UP))
+    dial().sendall(b"x" * 100_000)
+    time.sleep(0.2)
+    assert echo.received <= 1_000
+    proxy.heal([Toxic.latency(1, UP)])
+    until(lambda: echo.received == 100_000, within_s=2, what="all of it to arrive")
+
+
+def test_every_disturbance_of_a_link_is_read_back_and_undone(proxy: Proxy) -> None:
+    host, port = proxy.state().listen.split(":")
+    link = ProxyLink("producer-1", "m1", "client", proxy, Door(listen=f"{host}:{port}", port=int(port)))
+    link.set_distance(3)
+    link.limit(20, UP)
+    link.limit(30, UP)
+    link.cut_after(99, DOWN)
+    link.fragment(16, DOWN)
+    link.slow_close(500, UP)
+    link.latency(5, UP)
+    link.reset_new()
+    told = {name: cast("dict[str, Any]", toxic)["attributes"] for name, toxic in link.disturbed().items()}
+    assert told == {
+        "bandwidth_upstream": {"rate": 30},
+        "limit_data_downstream": {"bytes": 99},
+        "slicer_downstream": {"average_size": 16, "size_variation": 0, "delay": 0},
+        "slow_close_upstream": {"delay": 500},
+        "latency_upstream": {"latency": 8, "jitter": 0},
+        "reset_peer_upstream": {"timeout": 0},
+        "reset_peer_downstream": {"timeout": 0},
+    }
+    link.heal()
+    link.heal()
+    assert link.disturbed() == {}
+    link.stall(UP)
+    assert set(link.disturbed()) == {"bandwidth_upstream"}
+    link.heal()
 
 
 def test_bandwidth_limits_the_rate(proxy: Proxy, dial: Callable[[], socket.socket]) -> None:
@@ -400,6 +530,34 @@ def test_a_change_that_the_server_ignores_is_trouble(monkeypatch: pytest.MonkeyP
             thread.join()
 
 
+def test_a_connection_that_the_server_ended_while_it_was_idle_is_not_used_again() -> None:
+    class Brief(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+            self.close_connection = True  # and does not say so
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Brief) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        calls = Calls("brief", "127.0.0.1", httpd.server_address[1], 2.0)
+        try:
+            for _ in range(3):
+                assert calls.request("GET", "/").json() == {}
+                time.sleep(0.05)
+        finally:
+            calls.close()
+            httpd.shutdown()
+            thread.join()
+
+
 def test_two_servers_and_many_threads_never_mix(server: Server, echo: Echo, tmp_path: Path) -> None:
     process, other = _server(tmp_path, Ledger.open(tmp_path))
     ports = Ports.open()
@@ -506,4 +664,4 @@ toxiproxy_proxy_sent_bytes_total{direction="downstream",listener="127.0.0.1:5",p
 
 
 def test_packet_loss_is_not_offered() -> None:
-    assert "packet_loss" not in proxy_module._ATTRIBUTES
+    assert "packet_loss" not in ATTRIBUTES

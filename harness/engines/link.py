@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.clock import until
-from harness.engines.proxy import Proxy, ProxyState, Server, Toxic, disturbances
+from harness.engines.proxy import Proxy, ProxyState, Server, disturbances
+from harness.engines.toxic import Toxic
 from harness.errors import Trouble
 from harness.system.topology import Direction, Traffic
 
@@ -52,6 +53,8 @@ class ProxyLink:
     proxy: Proxy
     door: Door
     _distance: tuple[Toxic, ...] = ()
+    _placed: set[str] = field(default_factory=set)
+    """Names of the toxics that may be there: asking the server before each change would cost as much as the change."""
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -63,7 +66,7 @@ class ProxyLink:
         """One-way latency that belongs to this link, and stays when it is healed."""
         with self._changing:
             self._distance = tuple(Toxic.latency(latency_ms, way) for way in Direction) if latency_ms else ()
-            self.proxy.heal(self._distance)
+            self._heal()
 
     def disconnect(self) -> None:
         """End every connection and refuse new ones."""
@@ -83,6 +86,30 @@ class ProxyLink:
         """Let no byte of that direction through and lose none."""
         self._disturb(Toxic.stall(direction))
 
+    def limit(self, rate_kb_per_s: int, direction: Direction) -> None:
+        """Let at most that many thousand bytes a second of that direction through, on each connection."""
+        self._disturb(Toxic.bandwidth(rate_kb_per_s, direction))
+
+    def cut_after(self, size_bytes: int, direction: Direction) -> None:
+        """End each connection once that many bytes of that direction have passed from now on, or since it began."""
+        self._disturb(Toxic.limit_data(size_bytes, direction))
+
+    def fragment(self, size_bytes: int, direction: Direction) -> None:
+        """Pass the bytes of that direction on in pieces of at most that size."""
+        self._disturb(Toxic.slicer(size_bytes, 0, direction))
+
+    def slow_close(self, delay_ms: int, direction: Direction) -> None:
+        """Hold back the end of a connection, that its sender in that direction closed, for that long."""
+        self._disturb(Toxic.slow_close(delay_ms, direction))
+
+    def reset_new(self) -> None:
+        """End every connection, and reset every new one at its first bytes, whoever sends them."""
+        for direction in Direction:
+            self._disturb(Toxic.reset_peer(0, direction))
+        with self._changing:  # where nothing is said, nothing would have ended
+            self.proxy.disable()
+            self.proxy.enable()
+
     def cut(self) -> Traffic:
         """End every connection, and count them. The server counts each as its two ends close, moments after it has
         answered: the count is taken once it stands still."""
@@ -99,7 +126,7 @@ class ProxyLink:
     def heal(self) -> None:
         """Undo all of it. Idempotent."""
         with self._changing:
-            self.proxy.heal(self._distance)
+            self._heal()
 
     def traffic(self) -> Traffic:
         """Bytes in and out of connections that have ended since the link was made."""
@@ -115,9 +142,14 @@ class ProxyLink:
 
     def _disturb(self, toxic: Toxic) -> None:
         with self._changing:
-            if toxic.name in self.proxy.state().toxics:
+            if toxic.name in self._placed and toxic.name in self.proxy.state().toxics:
                 self.proxy.remove(toxic.name)
+            self._placed.add(toxic.name)
             self.proxy.add(toxic)
+
+    def _heal(self) -> None:
+        self.proxy.heal(self._distance)
+        self._placed = {toxic.name for toxic in self._distance}
 
 
 @dataclass(slots=True)

@@ -270,6 +270,7 @@ class Processes:
         """Every verb of nodes and links; clusters, all on 127.0.0.1."""
         nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
         links = {"disconnect", "latency", "blackhole", "stall", "heal"}
+        links |= {"limit", "cut_after", "fragment", "slow_close", "reset_new"}
         return Needs(verbs=frozenset(nodes | links), capabilities=frozenset({"processes", "cluster"}))
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:

@@ -18,6 +18,7 @@ from harness.faults.links import (
     links_of,
     mended,
     names_of,
+    on_each,
     published,
     refuse_node_roles,
     settings_of,
@@ -26,7 +27,7 @@ from harness.faults.links import side as side_of
 from harness.faults.silence import Heard, unheard
 from harness.operation import Evidence, Role
 from harness.system.system import Measure, System
-from harness.system.topology import Direction, Link, Needs
+from harness.system.topology import Direction, Link, Needs, Traffic
 
 _KEEPALIVE_BYTES = 64
 """What heartbeats and pings alone may leave in a swallowed direction of one link."""
@@ -47,12 +48,13 @@ def _swallowed(system: System, role: Role, directions: tuple[Direction, ...], he
             meanwhile = published(system) - published_before
             silence_ns, why_not = unheard(heard, placed_ns, now_ns)
             settings = settings_of(links)
+            after: dict[str, Traffic] = {}
+            on_each(links, lambda link: after.update(dict.fromkeys(names_of([link]), link.cut())))
             withheld = {
                 f"{name} {direction}": count
-                for name, link, prior in zip(names_of(links), links, before, strict=True)
-                for after in (link.cut(),)
+                for name, prior in zip(names_of(links), before, strict=True)
                 for direction in directions
-                if (count := after.withheld(direction) - prior.withheld(direction)) > 0
+                if (count := after[name].withheld(direction) - prior.withheld(direction)) > 0
             }
             facts = {
                 "silence_ms": round(silence_ns / 1e6, 1) if heard else None,

@@ -241,6 +241,26 @@ class Link(Protocol):
         """Let no byte of that direction through and lose none: back-pressure. Mending lets go of all that waits."""
         ...
 
+    def limit(self, rate_kb_per_s: int, direction: Direction) -> None:
+        """Let at most that many thousand bytes a second of that direction through, on each connection."""
+        ...
+
+    def cut_after(self, size_bytes: int, direction: Direction) -> None:
+        """End each connection at an exact byte of that direction: counted from now, or from its beginning if later."""
+        ...
+
+    def fragment(self, size_bytes: int, direction: Direction) -> None:
+        """Pass the bytes of that direction on in pieces of at most that size, and lose none."""
+        ...
+
+    def slow_close(self, delay_ms: int, direction: Direction) -> None:
+        """Pass the end of that direction's bytes on only after so long; the bytes before it at once."""
+        ...
+
+    def reset_new(self) -> None:
+        """End every connection, and reset each new one at its first bytes."""
+        ...
+
     def cut(self) -> Traffic:
         """End every connection, as `disconnect` does, and count them: how a blackhole's evidence is read. Mending a
         blackhole would end them anyway. `heal` lets the link go on."""

@@ -197,6 +197,7 @@ class Containers:
         nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
         between = {"sever"}
         links = {"disconnect", "latency", "blackhole", "stall", "heal"}
+        links |= {"limit", "cut_after", "fragment", "slow_close", "reset_new"}
         return Needs(verbs=frozenset(nodes | between | links), capabilities=frozenset({"containers", "cluster"}))
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:

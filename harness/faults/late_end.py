@@ -1,0 +1,110 @@
+"""Which fault lets an end be heard late? A client dies, and to the broker it is there still.
+
+Its evidence is the broker's own list of connections, asked until the dead client is on it no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.errors import Refused
+from harness.faults.links import BITE_WATCH_S, each_way, links_of, mended, settings_of
+from harness.operation import Evidence, Role
+from harness.system.system import Measure, System
+from harness.system.topology import Direction, Needs
+
+_LISTED_BEYOND_S = 1.5
+"""How long a broker may take, after a dead client's connection was closed at last, to list it no more."""
+
+_HELD_PART = 0.75
+"""The part of the delay for which it may hold: after that its evidence waits for the end itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowClose:
+    """Kills a client whose end the broker hears of only `delay_ms` later; a successor takes its slot meanwhile."""
+
+    role: Role = Role.CONSUMER
+    delay_ms: int = 1000
+    hold_s: float = 0.6
+    needs: ClassVar[Needs] = Needs(verbs=frozenset({"slow_close"}))
+    hides_ends: ClassVar[bool] = False  # it is heard late, and once links are mended at the latest
+
+    def __post_init__(self) -> None:
+        if self.role not in (Role.PRODUCER, Role.CONSUMER):
+            raise Refused(f"slow_close: role={self.role!s}", cure="one client is killed: producer or consumer")
+        if not 1 <= self.delay_ms <= 60_000:
+            raise Refused(f"slow_close: delay_ms={self.delay_ms} (1 to 60000)", cure="choose a delay in that range")
+        if self.hold_s > _HELD_PART * self.delay_ms / 1e3:
+            raise Refused(
+                f"slow_close: hold_s={self.hold_s} of delay_ms={self.delay_ms}",
+                cure=f"hold it for at most {_HELD_PART:g} of the delay: then the end of the delay is measured",
+            )
+
+    @property
+    def touches(self) -> str:
+        """The role of the client that it kills."""
+        return str(self.role)
+
+    @property
+    def name(self) -> str:
+        """Printable, a pytest id."""
+        return f"slow_close_{self.role}"
+
+    @contextmanager
+    def inject(self, system: System, choice: int) -> Iterator[Measure]:
+        """Hold back ends on the victim's links, kill it, and ask the broker for how long it still lists it."""
+        victim = system.client(self.role, choice)
+        links = [link for link in links_of(system, self.role) if link.slot == victim.slot]
+        replaced = False
+
+        def listed() -> bool:
+            return any(peer.client == victim.name for peer in system.broker.peers())
+
+        def died() -> int | None:
+            seen_ns = victim.died_ns()
+            return None if seen_ns is None else system.raw_to_run_ns(seen_ns)
+
+        with mended(links):
+            each_way(links, lambda link, direction: link.slow_close(self.delay_ms, direction), (Direction.UP,))
+            try:
+                victim.kill()
+                bit_ns = system.watch(died, within_s=BITE_WATCH_S)
+                system.crew.replace(victim)
+                replaced = True
+
+                def measure() -> Evidence:
+                    still_ns = system.now_ns() if listed() else None
+                    within_s = self.delay_ms / 1e3 + _LISTED_BEYOND_S
+                    gone_ns = system.watch(lambda: None if listed() else system.now_ns(), within_s=within_s)
+                    facts = {
+                        "pid": victim.pid,
+                        "asked_ms": self.delay_ms,
+                        "still_listed_ms": _since_ms(bit_ns, still_ns),
+                        "listed_no_more_ms": _since_ms(bit_ns, gone_ns),
+                        "read_back": settings_of(links),
+                    }
+                    why_not = None
+                    if bit_ns is None:
+                        why_not = f"{victim.name} outlived its SIGKILL"
+                    elif still_ns is None:
+                        why_not = f"the broker did not list {victim.name} any more when it was asked"
+                    elif gone_ns is None:
+                        why_not = f"the broker still lists {victim.name}, {within_s:.1f} s after it was asked first"
+                    elif gone_ns - bit_ns < self.delay_ms * 1_000_000:
+                        why_not = f"the broker listed {victim.name} for {facts['listed_no_more_ms']} ms only"
+                    return Evidence((victim.name,), bit_ns if why_not is None else None, facts, why_not)
+
+                yield measure
+            finally:
+                if victim.alive():
+                    victim.kill()
+                if not replaced:
+                    system.crew.replace(victim)
+
+
+def _since_ms(from_ns: int | None, to_ns: int | None) -> float | None:
+    return None if from_ns is None or to_ns is None else round((to_ns - from_ns) / 1e6, 1)
