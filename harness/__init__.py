@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from harness.guarantee import Status as Status
     from harness.operation import CrashPoint as CrashPoint
     from harness.operation import Role as Role
+    from harness.operation import Stage as Stage
     from harness.processing.ack_after import AckAfterEffect as AckAfterEffect
     from harness.processing.ack_before import AckBeforeEffect as AckBeforeEffect
     from harness.processing.ack_before import AckBeforeEffectUnflushed as AckBeforeEffectUnflushed
@@ -97,7 +98,7 @@ _MODULES = {
         "Guarantee",
         "Status",
     ),
-    "harness.operation": ("CrashPoint", "Role"),
+    "harness.operation": ("CrashPoint", "Role", "Stage"),
     "harness.processing.ack_after": ("AckAfterEffect",),
     "harness.processing.ack_before": ("AckBeforeEffect", "AckBeforeEffectUnflushed"),
     "harness.processing.transaction": ("Transaction",),

@@ -107,6 +107,20 @@ class Stage(StrEnum):
     WRITTEN = "written"
     ANSWERED = "answered"
 
+    @property
+    def number(self) -> int:
+        """The stage as the journal's control word writes it: 1 and up, in the order above; 0 is "any"."""
+        return list(Stage).index(self) + 1
+
+
+class Crash(NamedTuple):
+    """Where a client ended itself, as the last record of its journal says: how far the send of that message had got
+    (None where the point follows no send), and the packed id of the message."""
+
+    point: CrashPoint
+    stage: Stage | None
+    message: int
+
 
 UNANSWERED_END = "unanswered-end"
 """What a client notes whose broker did not answer its goodbye in time: what was on its way then, the client cut off."""

@@ -62,6 +62,7 @@ PUBLIC = [
     "Role",
     "Run",
     "SQLite",
+    "Stage",
     "Stall",
     "Scenario",
     "Status",

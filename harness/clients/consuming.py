@@ -210,7 +210,7 @@ class Consuming:
         elif self.ack is not AckKind.AUTOMATIC:
             one.hand_over()
             if self._trap.armed == BETWEEN_ACK_AND_CONFIRM and one.answerable:
-                self._trap.passes(BETWEEN_ACK_AND_CONFIRM, Stage.HANDED, message)
+                self._trap.passes(BETWEEN_ACK_AND_CONFIRM, Stage.HANDED if one.unwritten() else Stage.WRITTEN, message)
                 self.body.background(until_written(one, self._trap))
         if number >= spec.messages_max:
             self.body.stop("message-cap")

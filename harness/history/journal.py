@@ -71,6 +71,7 @@ _WORDS = (
     "unsent",
     "buffered",
     "pause_publishing",
+    "control_stage",
 )
 AT = {word: 8 * place for place, word in enumerate(_WORDS)}
 PLACE = {word: place for place, word in enumerate(_WORDS)}

@@ -23,7 +23,7 @@ from harness.history.join import Words, read_journal
 from harness.history.journal import CRASH, HEAD_SIZE, Head
 from harness.history.proceedings import Proceedings
 from harness.ledger import MARK, PROCESS, Ledger, new_mark, started_ticks
-from harness.operation import CrashPoint, Role
+from harness.operation import Crash, CrashPoint, Role, Stage
 from harness.system.system import Client, Counters
 
 WATCH_S = 0.003
@@ -99,15 +99,16 @@ class ClientProcess:
             self.planned = True
             self.process.send_signal(signal.SIGKILL)
 
-    def arm(self, point: CrashPoint, after: int = 0) -> None:
-        """Let it kill itself at `point`, after `after` further passes."""
+    def arm(self, point: CrashPoint, after: int = 0, stage: Stage | None = None) -> None:
+        """Let it kill itself at `point`, after `after` further passes (at `stage`, where that is given)."""
         self.planned = True
         self.armed = True
         self.head.set("control_after", after)
+        self.head.set("control_stage", stage.number if stage is not None else 0)
         self.head.set("control_point", point.number)
 
-    def crashed(self) -> tuple[CrashPoint, str] | None:
-        """The crash point and stage of its journal's last record, if it is of one."""
+    def crashed(self) -> Crash | None:
+        """What its journal's last record says, if it is of a crash point."""
         if self.alive():
             return None
         words = Words()
@@ -116,7 +117,7 @@ class ClientProcess:
             return None
         last = journal.records[-1]
         stage = list(words.numbers)[int(journal.words[int(last["code"])])]
-        return CrashPoint.numbered(int(last["a"])), stage
+        return Crash(CrashPoint.numbered(int(last["a"])), Stage(stage) if stage else None, int(last["x1"]))
 
     def died_ns(self) -> int | None:
         """Raw monotonic time at which its end was noticed."""

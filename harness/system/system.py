@@ -9,7 +9,7 @@ from typing import Protocol
 
 from harness.clock import RunClock
 from harness.errors import Refused, Trouble
-from harness.operation import CrashPoint, Evidence, Role
+from harness.operation import Crash, CrashPoint, Evidence, Role, Stage
 from harness.system.service import Broker
 from harness.system.topology import Link, Node, Topology
 
@@ -80,13 +80,13 @@ class Client(Protocol):
         """SIGKILL, planned: the crew will start a successor in its slot when told to."""
         ...
 
-    def arm(self, point: CrashPoint, after: int = 0) -> None:
-        """Let it kill itself the next time (after `after` further passes) it comes to that point."""
+    def arm(self, point: CrashPoint, after: int = 0, stage: Stage | None = None) -> None:
+        """Let it kill itself the next time (after `after` further passes) it comes to that point; where `stage` is
+        given, only passes at that stage count."""
         ...
 
-    def crashed(self) -> tuple[CrashPoint, str] | None:
-        """The crash point, and how far its send had got (a Stage, or ""), of its journal's last record; None if that is
-        another record: it did not end itself."""
+    def crashed(self) -> Crash | None:
+        """What its journal's last record says of its crash; None if that is another record: it did not end itself."""
         ...
 
     def died_ns(self) -> int | None:
