@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.conduct import DoubleAcknowledgement as DoubleAcknowledgement
+    from harness.faults.conduct import Hoard as Hoard
+    from harness.faults.conduct import SlowConsumer as SlowConsumer
+    from harness.faults.conduct import WrongOrder as WrongOrder
     from harness.faults.network import Disconnect as Disconnect
     from harness.faults.network import Latency as Latency
     from harness.faults.network import Stall as Stall
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from harness.faults.partition import Bridge as Bridge
     from harness.faults.partition import Isolate as Isolate
     from harness.faults.partition import Ring as Ring
+    from harness.faults.standstill import AbruptClose as AbruptClose
+    from harness.faults.standstill import PauseClient as PauseClient
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
     from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
     from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
@@ -80,10 +86,12 @@ _MODULES = {
     "harness.errors": ("AssayError", "Refused", "Trouble", "Undecided", "Violated"),
     "harness.faults.blackhole": ("AcknowledgementLoss", "Blackhole", "ConsumerAcknowledgementLoss"),
     "harness.faults.client": ("KillClient",),
+    "harness.faults.conduct": ("DoubleAcknowledgement", "Hoard", "SlowConsumer", "WrongOrder"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
     "harness.faults.nothing": ("Nothing",),
+    "harness.faults.standstill": ("AbruptClose", "PauseClient"),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
         "AT_LEAST_ONCE_PROCESSED",

@@ -26,15 +26,15 @@ _POINTS: Mapping[CrashPoint, tuple[Role, tuple[Stage, ...], Stage | None]] = {
     CrashPoint.BETWEEN_EFFECT_AND_ACK: (Role.CONSUMER, (), None),
     CrashPoint.BETWEEN_ACK_AND_CONFIRM: (Role.CONSUMER, (Stage.HANDED, Stage.WRITTEN), Stage.WRITTEN),
 }
-"""Of each crash point: who passes it, the stages that can be asked for there, and the one that counts unasked (None: the
-one that the mechanism makes). A frame that dies in the client's buffer was never between anything and its answer, so
-that stage must be asked for by its name."""
+"""Of each crash point: who passes it, the stages that can be asked for there, and the one that counts unasked (None:
+the one that the mechanism makes). A frame that dies in the client's buffer was never between anything and its answer,
+so that stage must be asked for by its name."""
 
 
 def refuse_others(fault: str, role: Role) -> None:
     """Raise Refused for a role that no client has."""
     if role not in (Role.PRODUCER, Role.CONSUMER):
-        raise Refused(f"{fault}: role={role!s}", cure="clients are producer or consumer; nodes have faults of their own")
+        raise Refused(f"{fault}: role={role!s}", cure="clients are producer or consumer; of nodes there are others")
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ class Tries:
 
     def __str__(self) -> str:
         stages = ", ".join(f"{count} {stage or 'without a send'}" for stage, count in sorted(self.stages.items()))
-        said = f"{self.landed} of {self.tried} landed ({stages}), {self.agreeing} of {self.landed} agree with the broker"
+        said = (
+            f"{self.landed} of {self.tried} landed ({stages}), {self.agreeing} of {self.landed} agree with the broker"
+        )
         return "; ".join([said, *self.why, *self.against])
 
 
@@ -87,9 +89,7 @@ def tries(run: Run) -> Tries:
             where = f"received by {', '.join(sorted(others)) or 'nobody'}, {'' if message in held else 'not '}held"
             against.append(f"{stage or point} of {injection.facts['message']}: {where}")
     landed = sum(stages.values())
-    return Tries(
-        len(history.terms.injections), landed, landed - len(against), dict(stages), tuple(why), tuple(against)
-    )
+    return Tries(len(history.terms.injections), landed, landed - len(against), dict(stages), tuple(why), tuple(against))
 
 
 def _names(run: Run) -> list[tuple[int, int]]:

@@ -119,6 +119,19 @@ class Broker:
                     )
         return found
 
+    def ended(self, client: str) -> str | None:
+        """The reason that a server gives for its last closed connection: "Stale Connection" of one that was silent."""
+        name = f"{self._cell}/{client}"
+        last: tuple[str, str] = ("", "")
+        for node in self._nodes:
+            for state in ("open", "closed"):
+                listed = (self._monitor.get(node, f"/connz?state={state}&limit=1024") or {}).get("connections") or ()
+                named = [each for each in listed if each.get("name") == name]
+                if named and state == "open":
+                    return None
+                last = max([last, *((str(each.get("stop", "")), str(each.get("reason", ""))) for each in named)])
+        return last[1]
+
     # ---- one cell ----------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:

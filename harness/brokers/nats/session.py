@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from harness.brokers.nats.configuration import PING_INTERVAL_S, PING_MAX
-from harness.operation import UNANSWERED_END
+from harness.operation import CUT, UNANSWERED_END
 
 BUFFER_MAX = 1 << 20
 """Bytes that may wait to be written: as with a broker's own client, more is refused, not kept."""
@@ -185,6 +185,10 @@ class Session:
                     self._noted(UNANSWERED_END)
         self._state = "ended"
         await self._end()
+
+    def cut(self) -> None:
+        """Close the socket at once, and report the connection as lost."""
+        self._report(ConnectionAbortedError(CUT))
 
     # ---- what the library calls --------------------------------------------------------------------------------------
 

@@ -41,6 +41,9 @@ _WHOLE_ASK_S = 1.0
 _FRESH_S = 1.0
 _LISTED_S = 2.5 * FIGURES_S
 
+_LOG_LINES = 400
+"""How far back a node's log is read for the end of a connection."""
+
 
 class Broker:
     """Our end of one configuration on one topology, for one cell."""
@@ -172,6 +175,18 @@ class Broker:
             for each in listed
             if str(each.get("user_provided_name", "")).startswith(prefix)
         ]
+
+    def ended(self, client: str) -> str | None:
+        """What stands in the nodes' logs about the end of its last connection: "missed heartbeats from client", ..."""
+        if client in {peer.client for peer in self.peers()}:
+            return None
+        last = ("", "")
+        for node in self._topology.nodes.values():
+            lines = node.logs(_LOG_LINES).splitlines()
+            for place, line in enumerate(lines):
+                if f"{self._cell}/{client}" in line and "closing AMQP connection" in line:
+                    last = max(last, (line[:23], " ".join(lines[place : place + 2])))
+        return last[1].rpartition("> ")[2].strip()
 
     def _list(self, path: str) -> Sequence[Mapping[str, Any]]:
         body = self._management.ask_any("GET", path).body
