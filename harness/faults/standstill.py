@@ -1,6 +1,7 @@
 """Which faults take a client from its broker, and leave its process? It stands still, or drops its connection.
 
-*Given up*: the broker lists no connection of that client any more, and says in its own words how the last one ended.
+*Given up*: the broker lists no connection of that client any more. How the last one ended, the broker says in its own
+words, which stand beside the evidence.
 """
 
 from __future__ import annotations
@@ -57,18 +58,18 @@ class PauseClient:
 
             def measure() -> Evidence:
                 held, now_ns = client.state(), system.now_ns()
-                said = system.broker.ended(client.name)
+                listed = client.name in {peer.client for peer in system.broker.peers()}
                 facts = {
                     "pid_before": pid,
                     "client_state_before": before,
                     "client_state_held": held,
-                    "broker_gave_it_up": said is not None,
-                    "broker_said": said or "",
+                    "broker_gave_it_up": not listed,
+                    "broker_said": "" if listed else system.broker.last_end(client.name),
                 }
                 why_not = None
                 if bit_ns is None or held != _STOPPED or client.pid != pid:
                     why_not = f"{client.name} was {before!r} before and is {held!r} while it should stand still ('T')"
-                elif self.given_up and said is None:
+                elif self.given_up and listed:
                     why_not = f"the broker still lists {client.name}, {(now_ns - bit_ns) / 1e9:.1f} s after it stopped"
                 return Evidence((client.name,), bit_ns if why_not is None else None, facts, why_not)
 
@@ -118,6 +119,7 @@ class AbruptClose:
                 "connections_after": after.connections,
                 "held_unsettled": before.holding,
                 "unanswered": max(before.handed - before.answered, 0) if before.answered else 0,
+                "broker_said": system.broker.last_end(client.name),
             }
             why_not = None
             if bit_ns is None:

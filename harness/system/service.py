@@ -136,9 +136,8 @@ class Broker(Protocol):
         """Client connections of this cell (never our own) as the broker sees them."""
         ...
 
-    def ended(self, client: str) -> str | None:
-        """What the broker says of how that client's last connection ended: its own words, "" where it says nothing;
-        None while it lists a connection of that client."""
+    def last_end(self, client: str) -> str:
+        """How a connection of that client last ended, in the broker's own words; "" where it says nothing of any."""
         ...
 
     def services(self) -> tuple[str, ...]:

@@ -61,12 +61,9 @@ class Broker:
         answer = self._ask("peers")
         return [Peer(name, host, port, self._node) for name, host, port in answer.get("peers", ())]
 
-    def ended(self, client: str) -> str | None:
+    def last_end(self, client: str) -> str:
         """How the server saw it end."""
-        answer = self._ask("peers")
-        if client in {name for name, _, _ in answer.get("peers", ())}:
-            return None
-        return str(answer.get("ends", {}).get(client, ""))
+        return str(self._ask("peers").get("ends", {}).get(client, ""))
 
     def services(self) -> tuple[str, ...]:
         """One."""

@@ -119,18 +119,14 @@ class Broker:
                     )
         return found
 
-    def ended(self, client: str) -> str | None:
+    def last_end(self, client: str) -> str:
         """The reason that a server gives for its last closed connection: "Stale Connection" of one that was silent."""
         name = f"{self._cell}/{client}"
-        last: tuple[str, str] = ("", "")
+        ends = [("", "")]
         for node in self._nodes:
-            for state in ("open", "closed"):
-                listed = (self._monitor.get(node, f"/connz?state={state}&limit=1024") or {}).get("connections") or ()
-                named = [each for each in listed if each.get("name") == name]
-                if named and state == "open":
-                    return None
-                last = max([last, *((str(each.get("stop", "")), str(each.get("reason", ""))) for each in named)])
-        return last[1]
+            closed = (self._monitor.get(node, "/connz?state=closed&limit=1024") or {}).get("connections") or ()
+            ends += [(str(one.get("stop")), str(one.get("reason"))) for one in closed if one.get("name") == name]
+        return max(ends)[1]
 
     # ---- one cell ----------------------------------------------------------------------------------------------------
 
