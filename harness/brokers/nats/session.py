@@ -67,7 +67,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether it is open and not known to be lost."""
-        return self._state == "open"
+        return self._state == "open" and not self._closed()
 
     @property
     def version(self) -> str:
@@ -124,7 +124,7 @@ class Session:
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: dict[str, str] | None = None) -> bool:
         """Hand one message to the library. False when the connection is gone or its buffer full: nothing was sent."""
-        if self._state != "open" or self.unwritten() > BUFFER_MAX:
+        if not self.usable or self.unwritten() > BUFFER_MAX:
             return False
         try:
             _at_once(self._client.publish(subject, payload, reply, headers))
@@ -145,7 +145,7 @@ class Session:
 
     def quiet(self, number: int) -> None:
         """Ask the server for no more on that subscription; what is on its way is still taken."""
-        if self._state == "open":
+        if self.usable:
             # Not Subscription.unsubscribe: it forgets the subscription at once, and drops what is on its way.
             _at_once(self._client._send_unsubscribe(number))
 
@@ -247,6 +247,12 @@ class Session:
     def _buffered(self) -> int:
         writer = getattr(self._client._transport, "_io_writer", None)
         return 0 if writer is None else int(writer.transport.get_write_buffer_size())
+
+    def _closed(self) -> bool:
+        """Whether the socket is gone already, and the library has yet to notice: it would write to it, and raise what
+        is none of its own errors."""
+        writer = getattr(self._client._transport, "_io_writer", None)
+        return writer is None or bool(writer.transport.is_closing())
 
     def _abort(self) -> None:
         """Drop the socket and what it has not taken: closing in order could wait for a peer that reads nothing, and

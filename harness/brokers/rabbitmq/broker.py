@@ -46,6 +46,7 @@ _LOG_LINES = 400
 """How far back a node's log is read for the end of a connection."""
 
 _LOG_STAMP = len("2026-01-31 23:59:59.999999")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Broker:
@@ -184,7 +185,7 @@ class Broker:
         name = f"{self._cell}/{client}"
         last = ("", "")
         for node in self._topology.nodes.values():
-            lines = node.logs(_LOG_LINES).splitlines()
+            lines = _COLOUR.sub("", node.logs(_LOG_LINES)).splitlines()
             for place, line in enumerate(lines):
                 if "closing AMQP connection" not in line or not re.search(rf"{re.escape(name)}\b", line):
                     continue
