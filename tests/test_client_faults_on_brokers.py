@@ -41,6 +41,7 @@ def injected(fault: Fault, configuration: Any, engine: type, directory: Path) ->
     (injection,) = run.history.terms.injections
     assert injection.why_not is None
     assert injection.recovered_ns is not None
+    assert (run.history.clients.planned == 1).all(), "no client ended by a mistake of its own"
     return injection, run
 
 
