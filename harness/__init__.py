@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.conduct import DoubleAcknowledgement as DoubleAcknowledgement
+    from harness.faults.conduct import Hoard as Hoard
+    from harness.faults.conduct import SlowConsumer as SlowConsumer
+    from harness.faults.conduct import WrongOrder as WrongOrder
     from harness.faults.ends import CutAfter as CutAfter
     from harness.faults.ends import ResetNew as ResetNew
     from harness.faults.flapping import Flapping as Flapping
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from harness.faults.partition import Bridge as Bridge
     from harness.faults.partition import Isolate as Isolate
     from harness.faults.partition import Ring as Ring
+    from harness.faults.standstill import AbruptClose as AbruptClose
+    from harness.faults.standstill import PauseClient as PauseClient
     from harness.faults.throughput import Bandwidth as Bandwidth
     from harness.faults.throughput import Fragment as Fragment
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from harness.guarantee import Status as Status
     from harness.operation import CrashPoint as CrashPoint
     from harness.operation import Role as Role
+    from harness.operation import Stage as Stage
     from harness.processing.ack_after import AckAfterEffect as AckAfterEffect
     from harness.processing.ack_before import AckBeforeEffect as AckBeforeEffect
     from harness.processing.ack_before import AckBeforeEffectUnflushed as AckBeforeEffectUnflushed
@@ -95,11 +102,13 @@ _MODULES = {
     "harness.faults.ends": ("CutAfter", "ResetNew"),
     "harness.faults.flapping": ("Flapping",),
     "harness.faults.late_end": ("SlowClose",),
+    "harness.faults.conduct": ("DoubleAcknowledgement", "Hoard", "SlowConsumer", "WrongOrder"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
     "harness.faults.nothing": ("Nothing",),
     "harness.faults.throughput": ("Bandwidth", "Fragment"),
+    "harness.faults.standstill": ("AbruptClose", "PauseClient"),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
         "AT_LEAST_ONCE_PROCESSED",
@@ -114,7 +123,7 @@ _MODULES = {
         "Guarantee",
         "Status",
     ),
-    "harness.operation": ("CrashPoint", "Role"),
+    "harness.operation": ("CrashPoint", "Role", "Stage"),
     "harness.processing.ack_after": ("AckAfterEffect",),
     "harness.processing.ack_before": ("AckBeforeEffect", "AckBeforeEffectUnflushed"),
     "harness.processing.transaction": ("Transaction",),

@@ -107,9 +107,44 @@ class Stage(StrEnum):
     WRITTEN = "written"
     ANSWERED = "answered"
 
+    @property
+    def number(self) -> int:
+        """The stage as the journal's control word writes it: 1 and up, in the order above; 0 is "any"."""
+        return list(Stage).index(self) + 1
+
+
+class Conduct(IntEnum):
+    """How a consumer settles what it receives: as it should; not at all; the newest first; each delivery twice."""
+
+    USUAL = 0
+    HOARDS = 1
+    REVERSES = 2
+    TWICE = 3
+
+
+class Crash(NamedTuple):
+    """Where a client ended itself, as the last record of its journal says: how far the send of that message had got
+    (None where the point follows no send), and the packed id of the message."""
+
+    point: CrashPoint
+    stage: Stage | None
+    message: int
+
 
 UNANSWERED_END = "unanswered-end"
 """What a client notes whose broker did not answer its goodbye in time: what was on its way then, the client cut off."""
+
+
+CUT = "cut-by-itself"
+"""Why a connection is lost that the client closed without a goodbye, as it was told to."""
+
+
+OUT_OF_ORDER = "acknowledged-out-of-order"
+"""What a consumer notes of each acknowledgement that it sends after that of a later delivery; with its number."""
+
+
+TWICE = "acknowledged-twice"
+"""What a consumer notes of each delivery that it acknowledges a second time; with its number."""
 
 
 UNSENT_ACK = "unsent-acknowledgement"

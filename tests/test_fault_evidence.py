@@ -14,9 +14,11 @@ from harness.engines.link import ProxyLink
 from harness.engines.process_node import ProcessNode
 from harness.faults.blackhole import AcknowledgementLoss, Blackhole, ConsumerAcknowledgementLoss
 from harness.faults.client import KillClient
+from harness.faults.conduct import DoubleAcknowledgement, Hoard, SlowConsumer, WrongOrder
 from harness.faults.fault import Fault
 from harness.faults.network import Disconnect, Latency, Stall
 from harness.faults.node import Kill, Pause, Stop
+from harness.faults.standstill import AbruptClose, PauseClient
 from harness.guarantee import Status
 from harness.history.terms import InjectionTerms
 from harness.operation import CrashPoint, Role
@@ -89,6 +91,20 @@ FAULTS: dict[str, tuple[Fault, Memory, Disarm]] = {
         CONFIRMED,
         without(ClientProcess, "arm"),
     ),
+    "pause of a consumer": (PauseClient(Role.CONSUMER, hold_s=3.0), CONFIRMED, without(ClientProcess, "pause")),
+    "pause of a producer": (PauseClient(Role.PRODUCER, hold_s=3.0), CONFIRMED, without(ClientProcess, "pause")),
+    "pause that nobody notices": (
+        PauseClient(Role.CONSUMER, given_up=False, hold_s=0.6),
+        CONFIRMED,
+        without(ClientProcess, "pause"),
+    ),
+    "abrupt close of a consumer": (AbruptClose(Role.CONSUMER), CONFIRMED, without(ClientProcess, "cut")),
+    "abrupt close of a producer": (AbruptClose(Role.PRODUCER), CONFIRMED, without(ClientProcess, "cut")),
+    "slow consumer": (SlowConsumer(), CONFIRMED, without(ClientProcess, "slow_down")),
+    "slow consumer that acknowledges nothing": (SlowConsumer(), UNCONFIRMED, without(ClientProcess, "slow_down")),
+    "hoard": (Hoard(), CONFIRMED, without(ClientProcess, "behave")),
+    "wrong order": (WrongOrder(), CONFIRMED, without(ClientProcess, "behave")),
+    "double acknowledgement": (DoubleAcknowledgement(), CONFIRMED, without(ClientProcess, "behave")),
 }
 
 

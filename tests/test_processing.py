@@ -35,6 +35,7 @@ class Spring(Trap):
     def __init__(self, point: CrashPoint | None, after: int = 0) -> None:
         self.armed = point.number if point is not None else 0
         self._left = after
+        self._stage = 0
         self.sprung: Stage | None = None
 
     def spring(self, point: int, stage: Stage | None, message: int) -> None:

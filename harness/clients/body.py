@@ -127,6 +127,7 @@ class Body:
         self._ticked_ns = time.monotonic_ns()
         self._gap_ns = int(spec.ticker_limit_ms * 1e6)
         self._unreachable = False
+        self._cuts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def live_on(self) -> None:
@@ -217,13 +218,17 @@ class Body:
     # ---- life ------------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Every 10 ms: am I starved, am I told to stop, is it time?"""
+        """Every 10 ms: am I starved, am I told to stop or to cut my connection, is it time?"""
         now_ns = time.monotonic_ns()
         gap_ns = now_ns - self._ticked_ns
         if gap_ns > self._gap_ns:
             self.journal.state("ticker-gap", value=gap_ns, epoch=self.epoch)
         self._ticked_ns = self.live[_AT["ticker_ns"]] = now_ns
         self.live[_AT["records"]] = self.journal.records
+        if (cuts := self.live[_AT["cut"]]) != self._cuts:
+            self._cuts = cuts
+            if self.connection is not None:
+                self.connection.cut()
         if self.live[_AT["stop"]]:
             self.stop("told-to-stop")
         elif now_ns > self.spec.deadline_ns:

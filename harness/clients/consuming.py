@@ -4,6 +4,9 @@ A receipt is recorded before anything else happens to it. Deliveries are process
 A delivery whose connection is lost before its turn is left alone: the broker owes it to somebody. Under automatic
 acknowledgement nobody owes it any more, so it is processed all the same. What is corrupt or of another run is
 acknowledged and leaves no effect.
+
+A consumer can be told, by words of its journal's head, to misbehave for a while: to work slowly, to settle nothing, to
+settle the newest first, or everything twice.
 """
 
 from __future__ import annotations
@@ -17,14 +20,27 @@ from typing import TYPE_CHECKING, Any
 from harness import catalogue
 from harness.clients.crash import AFTER_RECEIVE, BETWEEN_ACK_AND_CONFIRM, Guarded, until_written
 from harness.history.journal import ACK, CORRUPT, DELIVER, FOREIGN, HANDLED, PLACE, PULLED, REDELIVERED, SETTLED
-from harness.operation import UNANSWERED_END, AckKind, Outcome, Stage, decode_payload
+from harness.operation import (
+    OUT_OF_ORDER,
+    TWICE,
+    UNANSWERED_END,
+    AckKind,
+    Conduct,
+    Outcome,
+    Stage,
+    decode_payload,
+)
 from harness.system.service import Connection, Received
 
 if TYPE_CHECKING:
     from harness.clients.body import Body
 
 _RECEIVED, _RECEIVED_NS, _SETTLED = PLACE["received"], PLACE["received_ns"], PLACE["settled"]
+_CONDUCT, _SLOW_US = PLACE["conduct"], PLACE["slow_us"]
+_HOLDING, _WORKED, _ODD = PLACE["holding"], PLACE["worked"], PLACE["odd"]
 _COUNT_MAX = 65_535
+_LOOK_S = 0.005
+"""How often a consumer that waits looks whether it is still told to."""
 
 
 class Delivery:
@@ -101,7 +117,14 @@ class Delivery:
         consuming = self._consuming
         consuming.journal.write(ACK, a=consuming.ack, x0=self.number, x1=time.monotonic_ns())
         self.acknowledged = True
+        consuming.live[_HOLDING] -= 1
+        if self.number < consuming.newest:
+            consuming.oddly(OUT_OF_ORDER, self.number)
+        consuming.newest = max(consuming.newest, self.number)
         pending = self.connection.settle(self._handle)
+        if consuming.live[_CONDUCT] == Conduct.TWICE:
+            self.connection.settle(self._handle)
+            consuming.oddly(TWICE, self.number)
         if pending is None:
             consuming.live[_SETTLED] += 1
             return
@@ -148,6 +171,9 @@ class Consuming:
         self._trap = body.trap
         self._mechanism: Any = None
         self._number = 0
+        self._turned = 0
+        self._busy = False
+        self.newest = 0
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._service_s = spec.service_ms / 1e3
@@ -163,6 +189,7 @@ class Consuming:
 
     def lost(self, epoch: int) -> None:
         """Whoever holds a delivery of it finds out by itself."""
+        self.live[_HOLDING] = 0
 
     def confirmed(self, epoch: int, first: int, last: int, outcome: Outcome, duplicate: bool) -> None:
         """Consumers publish nothing."""
@@ -204,15 +231,29 @@ class Consuming:
         if connection is None or epoch != self.body.epoch:
             return
         one = Delivery(self, connection, delivery, number, message, genuine)
-        if self._mechanism is not None or self._service_s:
+        if self.ack is not AckKind.AUTOMATIC:
+            live[_HOLDING] += 1
+        told = live[_CONDUCT] or live[_SLOW_US] or self._waiting or self._busy
+        if self._mechanism is not None or self._service_s or told:
             self._waiting.append(one)
             self._arrived.set()
-        elif self.ack is not AckKind.AUTOMATIC:
+            self._capped()
+            return
+        live[_WORKED] += 1
+        if self.ack is not AckKind.AUTOMATIC:
             one.hand_over()
             if self._trap.armed == BETWEEN_ACK_AND_CONFIRM and one.answerable:
-                self._trap.passes(BETWEEN_ACK_AND_CONFIRM, Stage.HANDED, message)
+                self._trap.passes(BETWEEN_ACK_AND_CONFIRM, Stage.HANDED if one.unwritten() else Stage.WRITTEN, message)
                 self.body.background(until_written(one, self._trap))
-        if number >= spec.messages_max:
+        self._capped()
+
+    def oddly(self, what: str, number: int) -> None:
+        """Note an acknowledgement that no right client sends."""
+        self.live[_ODD] += 1
+        self.journal.state(what, value=number, epoch=self.body.epoch)
+
+    def _capped(self) -> None:
+        if self._number >= self.body.spec.messages_max:
             self.body.stop("message-cap")
 
     # ---- processing ------------------------------------------------------------------------------------------------
@@ -243,13 +284,40 @@ class Consuming:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            delivery = self._waiting.popleft()
-            if delivery.lost and self.ack is not AckKind.AUTOMATIC:
+            if self.live[_CONDUCT] == Conduct.HOARDS and not self.body.stopping.is_set():
+                await asyncio.sleep(_LOOK_S)
                 continue
+            delivery = self._next()
+            if delivery.lost and self.ack is not AckKind.AUTOMATIC:
+                self.live[_WORKED] += 1
+                continue
+            self._busy = True
+            await self._slowly()
             self._trap.look()
             with contextlib.suppress(OSError, TimeoutError):  # the connection, or the answer, is lost: it comes again
                 await self._one(delivery)
+            self._busy = False
+            self.live[_WORKED] += 1
             await asyncio.sleep(0)
+
+    def _next(self) -> Delivery:
+        """The oldest; of a consumer that reverses, the newest of what was there when the last batch was done."""
+        waiting = self._waiting
+        if self.live[_CONDUCT] == Conduct.REVERSES:
+            if self._turned == 0:
+                waiting.reverse()
+                self._turned = len(waiting)
+            self._turned -= 1
+        elif self._turned:
+            waiting.extendleft([waiting.popleft() for _ in range(self._turned)])
+            self._turned = 0
+        return waiting.popleft()
+
+    async def _slowly(self) -> None:
+        """Work as much longer as is told, for as long as it is told."""
+        began_ns = time.monotonic_ns()
+        while (left_s := self.live[_SLOW_US] / 1e6 - (time.monotonic_ns() - began_ns) / 1e9) > 0:
+            await asyncio.sleep(min(left_s, _LOOK_S))
 
     async def _one(self, delivery: Delivery) -> None:
         steps = Guarded(delivery, self._trap)

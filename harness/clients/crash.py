@@ -1,7 +1,8 @@
 """Where may a client be made to crash, and how far had its sends got? At named points, which it passes as it works.
 
-*Armed*: the harness has written a point, and after how many further passes, into the journal's head. The client that
-comes to it records the point, the stage and the message, and sends itself SIGKILL: nothing is flushed, closed or told.
+*Armed*: the harness has written a point, the stage that counts there (or any), and after how many further passes, into
+the journal's head. The client that comes to it records the point, the stage and the message, and sends itself SIGKILL:
+nothing is flushed, closed or told.
 
     point                        passed                                                         stage
     before-publish               recorded, the library not yet called                           -
@@ -37,7 +38,8 @@ BETWEEN_ACK_AND_EFFECT = CrashPoint.BETWEEN_ACK_AND_EFFECT.number
 BETWEEN_EFFECT_AND_ACK = CrashPoint.BETWEEN_EFFECT_AND_ACK.number
 BETWEEN_ACK_AND_CONFIRM = CrashPoint.BETWEEN_ACK_AND_CONFIRM.number
 
-_POINT, _AFTER, _CRASH_NS = PLACE["control_point"], PLACE["control_after"], PLACE["crash_ns"]
+_POINT, _AFTER, _STAGE = PLACE["control_point"], PLACE["control_after"], PLACE["control_stage"]
+_CRASH_NS = PLACE["crash_ns"]
 _TURNS_MAX = 100
 
 
@@ -48,6 +50,7 @@ class Trap:
         self._journal = journal
         self._live = journal.live
         self._left = 0
+        self._stage = 0
         self.armed = 0
 
     def look(self) -> int:
@@ -56,11 +59,13 @@ class Trap:
         if point != self.armed:
             self.armed = point
             self._left = self._live[_AFTER]
+            self._stage = self._live[_STAGE]
         return self.armed
 
     def passes(self, point: int, stage: Stage | None = None, message: int = 0) -> None:
-        """The client is at a point; if it is the armed one, and has been passed often enough, this does not return."""
-        if point != self.armed:
+        """The client is at a point; if it is the armed one, at the stage asked for, and has been passed often enough,
+        this does not return."""
+        if point != self.armed or (self._stage and (stage is None or stage.number != self._stage)):
             return
         if self._left:
             self._left -= 1
@@ -154,7 +159,7 @@ class Guarded(Steps):
 
     async def _after_ack(self) -> None:
         if self._trap.armed == BETWEEN_ACK_AND_CONFIRM and self._on.answerable:
-            self._trap.passes(BETWEEN_ACK_AND_CONFIRM, Stage.HANDED, self._on.message)
+            self._trap.passes(BETWEEN_ACK_AND_CONFIRM, _stage(self._on), self._on.message)
             await until_written(self._on, self._trap)
 
 

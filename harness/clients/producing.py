@@ -163,7 +163,9 @@ class Producing:
         if spec.confirms:
             self._open[tag] = Attempt(sequence, attempt, intended_ns, now_ns)
         if trap.armed:
-            trap.passes(BETWEEN_PUBLISH_AND_CONFIRM, Stage.HANDED, message)
+            # A library, or a loop, that writes at once has nothing left to write when it returns.
+            stage = Stage.HANDED if connection.unwritten() else Stage.WRITTEN
+            trap.passes(BETWEEN_PUBLISH_AND_CONFIRM, stage, message)
 
     def _unsent(self, why: str, message: int, attempt: int, intended_ns: int, native_id: str | None) -> None:
         journal = self._journal

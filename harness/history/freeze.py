@@ -38,6 +38,8 @@ def freeze(directory: Path) -> History:
     confirms = stated["acknowledged_by"] == int(AcknowledgedBy.BROKER)
     ack = AckKind(stated["ack"])
     clients = {line["number"]: line for line in lines if line["kind"] == "client"}
+    pauses = [line for line in lines if line["kind"] == "pause"]
+    limit_ns = int(stated.get("ticker_limit_ms", 0) * 1e6)
     published: list[dict[str, Array]] = []
     delivered: list[dict[str, Array]] = []
     health: list[tuple[int, int, int, int, int, bool]] = []
@@ -59,7 +61,11 @@ def freeze(directory: Path) -> History:
         for state in of_kind(journal, j.STATE):
             what = int(journal.words[min(int(state["code"]), len(journal.words) - 1)])
             at_ns = int(state["x0"]) - journal.origin_ns
-            health.append((at_ns, journal.client, words.number(client["name"]), what, int(state["x1"]), False))
+            value = int(state["x1"])
+            planned = what == words.number("ticker-gap") and _stood_still(
+                pauses, journal.client, at_ns - value, at_ns, limit_ns
+            )
+            health.append((at_ns, journal.client, words.number(client["name"]), what, value, planned))
         for crash in of_kind(journal, j.CRASH):
             point = words.number(CrashPoint.numbered(int(crash["a"])))
             crashes[journal.client] = (point, int(crash["x0"]) - journal.origin_ns)
@@ -105,6 +111,16 @@ def freeze_abandoned(directory: Path) -> History:
     known = {field.name: getattr(history.terms, field.name) for field in fields(Terms)}
     interrupted = "the harness ended before the run did"
     return History(history.tables, Terms(**{**known, "interrupted": interrupted}), history.words)
+
+
+def _stood_still(pauses: list[dict[str, Any]], client: int, begin_ns: int, end_ns: int, limit_ns: int) -> bool:
+    """Whether a gap of a client's ticker is explained by a pause that was asked for, but for what is allowed anyway."""
+    paused_ns: int = sum(
+        max(0, min(end_ns, pause["end_ns"]) - max(begin_ns, pause["begin_ns"]))
+        for pause in pauses
+        if pause["number"] == client
+    )
+    return paused_ns > 0 and end_ns - begin_ns - paused_ns <= limit_ns
 
 
 def _number(path: Path) -> int:

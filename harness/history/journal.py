@@ -43,7 +43,8 @@ PUBLISH, UNSENT, CONFIRM, WRITTEN, DELIVER, HANDLED, ACK, SETTLED, STATE, CRASH,
 REDELIVERED, CORRUPT, FOREIGN, PULLED = 1, 2, 4, 8
 
 # ---- head: magic, then u64 words ---------------------------------------------------------------------------------
-# Each live word has one writer: the client writes counters, the harness writes CONTROL_* and STOP.
+# Each live word has one writer: the client writes counters; the harness writes control_*, stop, pause_publishing,
+# conduct, slow_us and cut (how often the client was told to cut its connection).
 _WORDS = (
     "magic",
     "origin_ns",
@@ -71,6 +72,13 @@ _WORDS = (
     "unsent",
     "buffered",
     "pause_publishing",
+    "control_stage",
+    "conduct",
+    "slow_us",
+    "cut",
+    "holding",
+    "worked",
+    "odd",
 )
 AT = {word: 8 * place for place, word in enumerate(_WORDS)}
 PLACE = {word: place for place, word in enumerate(_WORDS)}

@@ -6,6 +6,7 @@ killed can still be judged. Times are ns of the run. Kinds of lines, by their fi
     terms      any fields of Terms that are known by now; a later line overrides an earlier one
     client     number, name, slot, role, group, start_ns
     end        number, end_ns, exit, planned
+    pause      number, begin_ns, end_ns: a client that was made to stand still
     phase      phase, trial, begin_ns, end_ns
     injection  the fields of InjectionTerms
     health     time_ns, client, member, state, value, planned

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from harness.history.join import Words, read_journal
 from harness.history.journal import CRASH, HEAD_SIZE, Head
 from harness.history.proceedings import Proceedings
 from harness.ledger import MARK, PROCESS, Ledger, new_mark, started_ticks
-from harness.operation import CrashPoint, Role
+from harness.operation import Conduct, Crash, CrashPoint, Role, Stage
 from harness.system.system import Client, Counters
 
 WATCH_S = 0.003
@@ -42,8 +42,10 @@ class ClientProcess:
     planned: bool = False
     armed: bool = False
     ended_ns: int | None = None
+    paused_ns: int | None = None
     told: bool = False
     log: Path = field(default_factory=Path)
+    record: Callable[..., None] = lambda *_, **__: None
 
     @property
     def name(self) -> str:
@@ -70,6 +72,11 @@ class ClientProcess:
         """Process id."""
         return self.process.pid
 
+    @property
+    def prefetch(self) -> int:
+        """Deliveries that it may hold."""
+        return self.spec.prefetch
+
     def counters(self) -> Counters:
         """Read from the head of its journal."""
         get = self.head.get
@@ -87,6 +94,9 @@ class ClientProcess:
             received_ns=get("received_ns"),
             connected=bool(get("connected")),
             crash_ns=get("crash_ns"),
+            holding=get("holding"),
+            worked=get("worked"),
+            odd=get("odd"),
         )
 
     def alive(self) -> bool:
@@ -99,15 +109,52 @@ class ClientProcess:
             self.planned = True
             self.process.send_signal(signal.SIGKILL)
 
-    def arm(self, point: CrashPoint, after: int = 0) -> None:
-        """Let it kill itself at `point`, after `after` further passes."""
+    def pause(self) -> None:
+        """SIGSTOP."""
+        if self.paused_ns is None and self.alive():
+            self.paused_ns = time.monotonic_ns()
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT; from when to when it stood still goes into the proceedings, for its ticker shows a gap."""
+        if self.paused_ns is None:
+            return
+        began_ns, self.paused_ns = self.paused_ns, None
+        self.process.send_signal(signal.SIGCONT)
+        origin_ns = self.spec.origin_ns
+        end_ns = time.monotonic_ns() - origin_ns
+        self.record("pause", number=self.number, begin_ns=began_ns - origin_ns, end_ns=end_ns)
+
+    def state(self) -> str:
+        """The letter of its process's state; "" where there is none."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return ""
+        return stat.rpartition(")")[2].split()[0]
+
+    def behave(self, conduct: Conduct) -> None:
+        """Write the control word."""
+        self.head.set("conduct", conduct)
+
+    def slow_down(self, slow_ms: float) -> None:
+        """Write the control word."""
+        self.head.set("slow_us", round(slow_ms * 1e3))
+
+    def cut(self) -> None:
+        """Count the control word up; the client looks at it every 10 ms."""
+        self.head.set("cut", self.head.get("cut") + 1)
+
+    def arm(self, point: CrashPoint, after: int = 0, stage: Stage | None = None) -> None:
+        """Let it kill itself at `point`, after `after` further passes (at `stage`, where that is given)."""
         self.planned = True
         self.armed = True
         self.head.set("control_after", after)
+        self.head.set("control_stage", stage.number if stage is not None else 0)
         self.head.set("control_point", point.number)
 
-    def crashed(self) -> tuple[CrashPoint, str] | None:
-        """The crash point and stage of its journal's last record, if it is of one."""
+    def crashed(self) -> Crash | None:
+        """What its journal's last record says, if it is of a crash point."""
         if self.alive():
             return None
         words = Words()
@@ -116,7 +163,7 @@ class ClientProcess:
             return None
         last = journal.records[-1]
         stage = list(words.numbers)[int(journal.words[int(last["code"])])]
-        return CrashPoint.numbered(int(last["a"])), stage
+        return Crash(CrashPoint.numbered(int(last["a"])), Stage(stage) if stage else None, int(last["x1"]))
 
     def died_ns(self) -> int | None:
         """Raw monotonic time at which its end was noticed."""
@@ -211,6 +258,7 @@ class Crew:
             key=spare.key,
             started_ns=self._clock.now_ns(),
             log=spare.log,
+            record=self._proceedings.write,
         )
         assert spare.process.stdin is not None
         try:

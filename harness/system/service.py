@@ -136,6 +136,10 @@ class Broker(Protocol):
         """Client connections of this cell (never our own) as the broker sees them."""
         ...
 
+    def last_end(self, client: str) -> str:
+        """How a connection of that client last ended, in the broker's own words; "" where it says nothing of any."""
+        ...
+
     def services(self) -> tuple[str, ...]:
         """Names of the node services that clients dial ("amqp", "client")."""
         ...
@@ -236,6 +240,11 @@ class Connection(Protocol):
     async def stop_consuming(self) -> None:
         """Take no new deliveries; those already handed over can still be settled. Raises TimeoutError where the broker
         does not answer, so that more may come."""
+        ...
+
+    def cut(self) -> None:
+        """Close the socket at once, without a goodbye and with whatever is unwritten: to the listener the connection
+        is lost. Does nothing where it is not open."""
         ...
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from harness.clock import RunClock
 from harness.errors import Refused, Trouble
-from harness.operation import CrashPoint, Evidence, Role
+from harness.operation import Conduct, Crash, CrashPoint, Evidence, Role, Stage
 from harness.system.service import Broker
 from harness.system.topology import Link, Node, Topology
 
@@ -22,7 +22,9 @@ class Counters:
     """What a living client has done so far, read from the head of its journal while it works.
 
     Counts since it started; `lost_ns` is the raw monotonic time of its last lost connection (0: none), `answered_ns`
-    of its last answered publish, `received_ns` of its last delivery.
+    of its last answered publish, `received_ns` of its last delivery. `holding`: deliveries of its present connection
+    that it has not settled; `worked`: deliveries that it is done with; `odd`: acknowledgements out of order or sent
+    twice.
     """
 
     attempted: int
@@ -38,6 +40,9 @@ class Counters:
     received_ns: int
     connected: bool
     crash_ns: int
+    holding: int
+    worked: int
+    odd: int
 
 
 class Client(Protocol):
@@ -68,6 +73,11 @@ class Client(Protocol):
         """Process id."""
         ...
 
+    @property
+    def prefetch(self) -> int:
+        """Deliveries that a consumer may hold."""
+        ...
+
     def counters(self) -> Counters:
         """What it has done so far."""
         ...
@@ -80,13 +90,37 @@ class Client(Protocol):
         """SIGKILL, planned: the crew will start a successor in its slot when told to."""
         ...
 
-    def arm(self, point: CrashPoint, after: int = 0) -> None:
-        """Let it kill itself the next time (after `after` further passes) it comes to that point."""
+    def pause(self) -> None:
+        """SIGSTOP: it stands still, and its kernel goes on to take what it is sent. Idempotent."""
         ...
 
-    def crashed(self) -> tuple[CrashPoint, str] | None:
-        """The crash point, and how far its send had got (a Stage, or ""), of its journal's last record; None if that is
-        another record: it did not end itself."""
+    def resume(self) -> None:
+        """SIGCONT, and write down from when to when it stood still. Idempotent; right for one that is dead."""
+        ...
+
+    def state(self) -> str:
+        """Its process's state as the kernel tells it: "T" is stopped, "R" and "S" are at work, "" is gone."""
+        ...
+
+    def behave(self, conduct: Conduct) -> None:
+        """How it settles its deliveries from now on; USUAL mends."""
+        ...
+
+    def slow_down(self, slow_ms: float) -> None:
+        """Work so much longer on each delivery from now on, one after another; 0 mends."""
+        ...
+
+    def cut(self) -> None:
+        """Let it close its socket now, without a goodbye, and connect anew as after any lost connection."""
+        ...
+
+    def arm(self, point: CrashPoint, after: int = 0, stage: Stage | None = None) -> None:
+        """Let it kill itself the next time (after `after` further passes) it comes to that point; where `stage` is
+        given, only passes at that stage count."""
+        ...
+
+    def crashed(self) -> Crash | None:
+        """What its journal's last record says of its crash; None if that is another record: it did not end itself."""
         ...
 
     def died_ns(self) -> int | None:

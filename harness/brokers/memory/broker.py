@@ -61,6 +61,10 @@ class Broker:
         answer = self._ask("peers")
         return [Peer(name, host, port, self._node) for name, host, port in answer.get("peers", ())]
 
+    def last_end(self, client: str) -> str:
+        """How the server saw it end."""
+        return str(self._ask("peers").get("ends", {}).get(client, ""))
+
     def services(self) -> tuple[str, ...]:
         """One."""
         return (SERVICE,)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, cast
 
 from harness.brokers.memory import wire
-from harness.operation import Outcome
+from harness.operation import CUT, Outcome
 from harness.system.service import Listener, Received
 
 OPEN_S = 5.0
@@ -108,6 +108,13 @@ class Connection(asyncio.Protocol):
             await self.barrier()
         except ConnectionError:
             return
+
+    def cut(self) -> None:
+        """Close the socket at once."""
+        if self._opened and self._transport is not None:
+            self._why = CUT
+            self._out.clear()
+            self._transport.abort()
 
     async def close(self) -> None:
         """Flush and close."""

@@ -73,6 +73,7 @@ class Served:
         self.settings.write_text(json.dumps({"deduplicate": deduplicate}))
         self.queue = Queue.restored(self.ledger.read(), bugs, deduplicate=deduplicate)
         self.conversations: dict[str, Conversation] = {}
+        self.ends: dict[str, str] = {}
         self._wake: asyncio.TimerHandle | None = None
 
     def turn(self) -> None:
@@ -138,6 +139,7 @@ class Server:
             answer["left"] = [(sequence, payload.hex()) for sequence, payload in served.queue.left()]
         elif what == "peers":
             answer["peers"] = [(one.name, *one.peer) for one in served.conversations.values()]
+            answer["ends"] = served.ends
         left = len(served.queue.left())
         answer |= {"counters": served.queue.counters, "owed": left, "unsettled": served.queue.unsettled()}
         return answer
@@ -148,6 +150,7 @@ class Server:
         for served in self.queues.values():
             for conversation in list(served.conversations.values()):
                 if conversation.heard_s < limit:
+                    conversation.why = "silence"
                     conversation.end()
         asyncio.get_running_loop().call_later(wire.PING_S, self.abandon_silent)
 
@@ -160,6 +163,7 @@ class Conversation(asyncio.Protocol):
         self.key = ""
         self.peer = ("", 0)
         self.heard_s = time.monotonic()
+        self.why = "closed by its client"
         self._server = server
         self._served: Served | None = None
         self._hello: dict[str, Any] = {}
@@ -195,6 +199,7 @@ class Conversation(asyncio.Protocol):
         served, self._served = self._served, None
         if served is not None:
             served.conversations.pop(self.key, None)
+            served.ends[self.name] = self.why
             served.queue.ended(self.key)
             if self._server.queues.get(served.name) is served:
                 served.turn()

@@ -119,6 +119,15 @@ class Broker:
                     )
         return found
 
+    def last_end(self, client: str) -> str:
+        """The reason that a server gives for its last closed connection: "Stale Connection" of one that was silent."""
+        name = f"{self._cell}/{client}"
+        ends = [("", "")]
+        for node in self._nodes:
+            closed = (self._monitor.get(node, "/connz?state=closed&limit=1024") or {}).get("connections") or ()
+            ends += [(str(one.get("stop")), str(one.get("reason"))) for one in closed if one.get("name") == name]
+        return max(ends)[1]
+
     # ---- one cell ----------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:

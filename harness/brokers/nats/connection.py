@@ -50,6 +50,7 @@ class Connection:
         self._answers = ""
         self._settlements = ""
         self._settled = 0
+        self._held: set[str] = set()
         self._unsettled: dict[int, tuple[asyncio.Future[Outcome], int]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -96,7 +97,8 @@ class Connection:
         reply = str(handle)
         if self._acknowledge == "none" or not reply:
             return None
-        if self._pull is not None:
+        if self._pull is not None and reply in self._held:
+            self._held.discard(reply)  # a second acknowledgement makes no room for a second message
             self._pull.settled()
         if self._acknowledge == "sent":
             if not self._session.publish(reply, _ACK):
@@ -129,6 +131,10 @@ class Connection:
             if self._session.usable:
                 raise TimeoutError("the server does not answer, so more may come") from error
 
+    def cut(self) -> None:
+        """Close the socket at once."""
+        self._session.cut()
+
     async def close(self) -> None:
         """Flush and close in order. Never raises."""
         self._finish()
@@ -153,6 +159,8 @@ class Connection:
     def _take_pulled(self, reply: str, payload: bytes, at_ns: int, invoked_ns: int) -> None:
         delivered, sequence = read_ack_subject(reply)
         handle = reply if self._acknowledge != "none" else ""
+        if handle:
+            self._held.add(handle)
         self._listener.received(
             Received(payload, at_ns, invoked_ns, sequence, delivered > 1, delivered, handle, self._epoch)
         )

@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from harness.brokers.nats.configuration import PING_INTERVAL_S, PING_MAX
-from harness.operation import UNANSWERED_END
+from harness.operation import CUT, UNANSWERED_END
 
 BUFFER_MAX = 1 << 20
 """Bytes that may wait to be written: as with a broker's own client, more is refused, not kept."""
@@ -67,7 +67,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether it is open and not known to be lost."""
-        return self._state == "open"
+        return self._state == "open" and not self._closed()
 
     @property
     def version(self) -> str:
@@ -124,7 +124,7 @@ class Session:
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: dict[str, str] | None = None) -> bool:
         """Hand one message to the library. False when the connection is gone or its buffer full: nothing was sent."""
-        if self._state != "open" or self.unwritten() > BUFFER_MAX:
+        if not self.usable or self.unwritten() > BUFFER_MAX:
             return False
         try:
             _at_once(self._client.publish(subject, payload, reply, headers))
@@ -145,7 +145,7 @@ class Session:
 
     def quiet(self, number: int) -> None:
         """Ask the server for no more on that subscription; what is on its way is still taken."""
-        if self._state == "open":
+        if self.usable:
             # Not Subscription.unsubscribe: it forgets the subscription at once, and drops what is on its way.
             _at_once(self._client._send_unsubscribe(number))
 
@@ -185,6 +185,10 @@ class Session:
                     self._noted(UNANSWERED_END)
         self._state = "ended"
         await self._end()
+
+    def cut(self) -> None:
+        """Close the socket at once, and report the connection as lost."""
+        self._report(ConnectionAbortedError(CUT))
 
     # ---- what the library calls --------------------------------------------------------------------------------------
 
@@ -243,6 +247,12 @@ class Session:
     def _buffered(self) -> int:
         writer = getattr(self._client._transport, "_io_writer", None)
         return 0 if writer is None else int(writer.transport.get_write_buffer_size())
+
+    def _closed(self) -> bool:
+        """Whether the socket is gone already, and the library has yet to notice: it would write to it, and raise what
+        is none of its own errors."""
+        writer = getattr(self._client._transport, "_io_writer", None)
+        return writer is None or bool(writer.transport.is_closing())
 
     def _abort(self) -> None:
         """Drop the socket and what it has not taken: closing in order could wait for a peer that reads nothing, and

@@ -6,6 +6,7 @@ leads, and whether replicas are there, is asked of the live states; figures are 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,6 +41,12 @@ BLOCKED_S = 30
 _WHOLE_ASK_S = 1.0
 _FRESH_S = 1.0
 _LISTED_S = 2.5 * FIGURES_S
+
+_LOG_LINES = 400
+"""How far back a node's log is read for the end of a connection."""
+
+_LOG_STAMP = len("2026-01-31 23:59:59.999999")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Broker:
@@ -172,6 +179,20 @@ class Broker:
             for each in listed
             if str(each.get("user_provided_name", "")).startswith(prefix)
         ]
+
+    def last_end(self, client: str) -> str:
+        """What stands in a node's log about its last closed connection: "missed heartbeats from client", ..."""
+        name = f"{self._cell}/{client}"
+        last = ("", "")
+        for node in self._topology.nodes.values():
+            lines = _COLOUR.sub("", node.logs(_LOG_LINES)).splitlines()
+            for place, line in enumerate(lines):
+                if "closing AMQP connection" not in line or not re.search(rf"{re.escape(name)}\b", line):
+                    continue
+                # "closing ... (... - NAME, ...):" and the reason below it, or all in one line where all was in order.
+                told = lines[place + 1] if line.endswith(":") and place + 1 < len(lines) else "closed in order"
+                last = max(last, (line[:_LOG_STAMP], told.rpartition("> ")[2].strip()))
+        return last[1]
 
     def _list(self, path: str) -> Sequence[Mapping[str, Any]]:
         body = self._management.ask_any("GET", path).body

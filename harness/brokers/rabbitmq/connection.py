@@ -21,7 +21,7 @@ from pika.channel import Channel
 
 from harness.brokers.rabbitmq.confirms import Confirms
 from harness.brokers.rabbitmq.frames import BODY_SIZE_MAX, PublishFrames, ack_frame
-from harness.operation import UNANSWERED_END, Outcome, Role
+from harness.operation import CUT, UNANSWERED_END, Outcome, Role
 from harness.system.service import Listener, Received
 
 OPEN_S = 5.0
@@ -145,6 +145,12 @@ class Connection:
         if not ended.done():
             self._listener.noted(UNANSWERED_END)
             self._abandon()
+
+    def cut(self) -> None:
+        """Close the socket at once; `_on_end` follows."""
+        if self._open and self._connection is not None:
+            self._why = CUT
+            self._connection._terminate_stream(ConnectionAbortedError(CUT))
 
     def _abandon(self) -> None:
         """End the connection without a goodbye."""

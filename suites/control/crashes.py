@@ -1,0 +1,106 @@
+"""Did each crash land where it was asked for, and did the broker receive what its stage says?
+
+A crash point is only worth its name if the broker's side agrees. What is comparable, of the one message in hand:
+
+    point                        stage              what must be seen of it
+    before-publish               -                  nobody ever receives it, and the broker does not hold it
+    between-publish-and-confirm  handed             the same: the frame died in the client's buffer
+    between-publish-and-confirm  written            somebody receives it, or the broker holds it
+    after-receive                -                  it comes again, for nobody acknowledged it
+    between-ack-and-effect       handed             it comes again: the acknowledgement died in the buffer
+    between-ack-and-effect       written, answered  it never comes again
+    between-effect-and-ack       -, handed          it comes again
+    between-ack-and-confirm      handed             it comes again
+    between-ack-and-confirm      written            it never comes again
+
+"Comes again": delivered to another client than the one that died, or still owed when the auditor reads what is left.
+Under automatic acknowledgement nothing comes again, whatever a client does, so consumers' points compare nothing there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from harness import CrashPoint, Run
+
+LANDED_MIN = 0.99
+"""The part of the tries that must land at their point, and agree with the broker."""
+
+_REACHES = {
+    (CrashPoint.BEFORE_PUBLISH, ""): False,
+    (CrashPoint.BETWEEN_PUBLISH_AND_CONFIRM, "handed"): False,
+    (CrashPoint.BETWEEN_PUBLISH_AND_CONFIRM, "written"): True,
+}
+_COMES_AGAIN = {
+    (CrashPoint.AFTER_RECEIVE, ""): True,
+    (CrashPoint.BETWEEN_ACK_AND_EFFECT, "handed"): True,
+    (CrashPoint.BETWEEN_ACK_AND_EFFECT, "written"): False,
+    (CrashPoint.BETWEEN_ACK_AND_EFFECT, "answered"): False,
+    (CrashPoint.BETWEEN_EFFECT_AND_ACK, ""): True,
+    (CrashPoint.BETWEEN_EFFECT_AND_ACK, "handed"): True,
+    (CrashPoint.BETWEEN_ACK_AND_CONFIRM, "handed"): True,
+    (CrashPoint.BETWEEN_ACK_AND_CONFIRM, "written"): False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """All crashes of one run: how many were tried, landed at their point, and agree with the broker; `why`: of those
+    that did not land, the reason; `against`: of those that do not agree, "stage of message: what was seen"."""
+
+    tried: int
+    landed: int
+    agreeing: int
+    stages: dict[str, int]
+    why: tuple[str, ...]
+    against: tuple[str, ...]
+
+    def __str__(self) -> str:
+        stages = ", ".join(f"{count} {stage or 'without a send'}" for stage, count in sorted(self.stages.items()))
+        said = (
+            f"{self.landed} of {self.tried} landed ({stages}), {self.agreeing} of {self.landed} agree with the broker"
+        )
+        return "; ".join([said, *self.why, *self.against])
+
+
+def tries(run: Run) -> Tries:
+    """The crashes of a run, against what the broker delivered and held."""
+    history = run.history
+    deliveries, names = history.deliveries, {int(n): history.word(w) for n, w in _names(run)}
+    received: dict[int, set[str]] = {}
+    for message, client in zip(deliveries.message.tolist(), deliveries.client.tolist(), strict=True):
+        received.setdefault(message, set()).add(names[client])
+    held = set(history.census.message.tolist())
+    stages: Counter[str] = Counter()
+    why, against = [], []
+    for injection in history.terms.injections:
+        if injection.bit_ns is None:
+            why.append(str(injection.why_not))
+            continue
+        point, stage = CrashPoint(str(injection.facts["crash_point"])), str(injection.facts["stage"])
+        producer, _, sequence = str(injection.facts["message"]).partition(":")
+        message = int(producer) << 40 | int(sequence)
+        stages[stage] += 1
+        others = received.get(message, set()) - set(injection.targets)
+        seen = bool(others) or message in held
+        expected = {**_REACHES, **_COMES_AGAIN}[point, stage]
+        if seen is not expected:
+            where = f"received by {', '.join(sorted(others)) or 'nobody'}, {'' if message in held else 'not '}held"
+            against.append(f"{stage or point} of {injection.facts['message']}: {where}")
+    landed = sum(stages.values())
+    return Tries(len(history.terms.injections), landed, landed - len(against), dict(stages), tuple(why), tuple(against))
+
+
+def _names(run: Run) -> list[tuple[int, int]]:
+    clients = run.history.clients
+    return list(zip(clients.client.tolist(), clients["name"].tolist(), strict=True))
+
+
+def must_land(run: Run) -> None:
+    """At least 99 of 100 tries landed at their point, as the journals show, and the broker agrees with as many."""
+    found = tries(run)
+    print(f"\n{run.history.terms.cell}: {found}")
+    assert found.tried
+    assert found.landed >= LANDED_MIN * found.tried, str(found)
+    assert found.agreeing >= LANDED_MIN * found.tried, str(found)
