@@ -621,6 +621,34 @@ def test_removing_latency_before_a_reader_that_does_not_read_hangs_the_server_an
         process.kill()
 
 
+def test_removing_a_stall_before_a_peer_that_has_gone_hangs_the_server_and_is_trouble(tmp_path: Path) -> None:
+    """Toxiproxy 2.12 lets go of each chunk that waited within 5 s, whether anybody takes it or not, holding its locks:
+    so a stall must not outlast the patience of a broker with its clients."""
+    process, victim = _server(tmp_path, Ledger.open(tmp_path))
+    impatient = Server("127.0.0.1", int(process.argv[4]), limit_s=0.5)
+    port = Ports.open().take()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as reader:
+            upstream = f"127.0.0.1:{reader.getsockname()[1]}"
+            proxy = impatient.create("stuck", listen=f"127.0.0.1:{port}", upstream=upstream)
+            proxy.add(Toxic.latency(1, UP))
+            with socket.create_connection(("127.0.0.1", port)) as peer:
+                gone = reader.accept()[0]
+                proxy.add(Toxic.stall(UP))
+                for _ in range(5):
+                    peer.sendall(b"waits")
+                    time.sleep(0.02)
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                gone.close()
+                time.sleep(0.1)
+                with pytest.raises(Trouble, match="did not answer DELETE"):
+                    proxy.heal([Toxic.latency(1, UP)])
+    finally:
+        impatient.close()
+        victim.close()
+        process.kill()
+
+
 # ---- what is counted -------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ _HELD_PART = 0.75
 
 @dataclass(frozen=True, slots=True)
 class SlowClose:
-    """Kills a client whose end the broker hears of only `delay_ms` later; a successor takes its slot meanwhile."""
+    """Kills a client whose end the broker hears of only `delay_ms` later; then a successor takes its slot."""
 
     role: Role = Role.CONSUMER
     delay_ms: int = 1000
@@ -59,7 +59,6 @@ class SlowClose:
         """Hold back ends on the victim's links, kill it, and ask the broker for how long it still lists it."""
         victim = system.client(self.role, choice)
         links = [link for link in links_of(system, self.role) if link.slot == victim.slot]
-        replaced = False
 
         def listed() -> bool:
             return any(peer.client == victim.name for peer in system.broker.peers())
@@ -73,8 +72,6 @@ class SlowClose:
             try:
                 victim.kill()
                 bit_ns = system.watch(died, within_s=BITE_WATCH_S)
-                system.crew.replace(victim)
-                replaced = True
 
                 def measure() -> Evidence:
                     still_ns = system.now_ns() if listed() else None
@@ -102,8 +99,7 @@ class SlowClose:
             finally:
                 if victim.alive():
                     victim.kill()
-                if not replaced:
-                    system.crew.replace(victim)
+                system.crew.replace(victim)  # not before: a broker whose list lags would be asked until it has this one
 
 
 def _since_ms(from_ns: int | None, to_ns: int | None) -> float | None:
