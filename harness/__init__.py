@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from harness.faults.partition import Bridge as Bridge
     from harness.faults.partition import Isolate as Isolate
     from harness.faults.partition import Ring as Ring
+    from harness.faults.power import PowerLoss as PowerLoss
+    from harness.faults.power import PowerLossOfSeveral as PowerLossOfSeveral
+    from harness.faults.power import RollingPowerLoss as RollingPowerLoss
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
     from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
     from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
@@ -83,6 +86,7 @@ _MODULES = {
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
     "harness.faults.nothing": ("Nothing",),
+    "harness.faults.power": ("PowerLoss", "PowerLossOfSeveral", "RollingPowerLoss"),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
         "AT_LEAST_ONCE_PROCESSED",

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from harness.system.disk import Disk
+
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
@@ -305,6 +307,14 @@ class Topology(Protocol):
 
     def prepare(self, verbs: frozenset[str]) -> None:
         """Start beforehand what these verbs will need, so that they take effect at once. Idempotent."""
+        ...
+
+    def disk(self, node: str) -> Disk:
+        """The disk of a node. Raises Refused where it has none of its own: see Equipment."""
+        ...
+
+    def settle(self) -> None:
+        """Write to the nodes' own disks what the kernel still holds for them, as if it had been there for long."""
         ...
 
     def sever(self, cuts: Sequence[Cut]) -> None:

@@ -47,10 +47,11 @@ class Box:
         files: Mapping[str, str] | None = None,
         ports: Mapping[str, tuple[str, int | None]] | None = None,
         capabilities: tuple[str, ...] = (),
+        volumes: Mapping[str, str] | None = None,
     ) -> None:
         """Make and start it: in a `network` as `alias`, or in the network namespace of another box, its `host`, whose
         name and address it shares. `ports`: "8474/tcp" -> the address and port of this host that it is published on.
-        `capabilities`: what it may do beyond what any container may.
+        `capabilities`: what it may do beyond what any container may. `volumes`: a volume's name -> where it is mounted.
         """
         self._entry = self.ledger.add(CONTAINER, name=self.name)
         box = DockerContainer(
@@ -69,6 +70,8 @@ class Box:
         if arguments:
             box.with_command(list(arguments))
         box.ports = dict(ports or {})  # type: ignore[arg-type]  # docker-py takes the address to publish on, too
+        for volume, path in (volumes or {}).items():
+            box.with_volume_mapping(volume, path, "rw")
         for path, text in (files or {}).items():
             cookie = path.endswith(".erlang.cookie")  # or Erlang refuses it; its entry point gives it the owner
             box.with_copy_into_container(text.encode(), path, 0o400 if cookie else 0o644)
