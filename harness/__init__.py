@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.disk import DiskFull as DiskFull
+    from harness.faults.disk import DiskNearlyFull as DiskNearlyFull
+    from harness.faults.disk import SlowDisk as SlowDisk
+    from harness.faults.files import FlipBits as FlipBits
+    from harness.faults.files import Truncate as Truncate
+    from harness.faults.memory import MemoryAlarm as MemoryAlarm
+    from harness.faults.memory import OutOfMemory as OutOfMemory
     from harness.faults.network import Disconnect as Disconnect
     from harness.faults.network import Latency as Latency
     from harness.faults.network import Stall as Stall
@@ -82,6 +89,9 @@ _MODULES = {
     "harness.errors": ("AssayError", "Refused", "Trouble", "Undecided", "Violated"),
     "harness.faults.blackhole": ("AcknowledgementLoss", "Blackhole", "ConsumerAcknowledgementLoss"),
     "harness.faults.client": ("KillClient",),
+    "harness.faults.disk": ("DiskFull", "DiskNearlyFull", "SlowDisk"),
+    "harness.faults.files": ("FlipBits", "Truncate"),
+    "harness.faults.memory": ("MemoryAlarm", "OutOfMemory"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Isolate", "Ring"),

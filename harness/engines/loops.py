@@ -90,6 +90,12 @@ def mounted(device: str) -> bool:
     return False
 
 
+def number(device: str) -> str:
+    """A device's number, major:minor, as cgroups name it."""
+    told = os.stat(device).st_rdev
+    return f"{os.major(told)}:{os.minor(told)}"
+
+
 def needs_recovery(path: Path) -> bool:
     """Whether the superblock says that the journal must be replayed. Raises Trouble where there is no superblock."""
     with open(path, "rb") as image:

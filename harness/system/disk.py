@@ -7,7 +7,36 @@ lets go of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Of a file system: all that it has, and what anybody may still write, in bytes."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file on a disk: its path below the mount, its size in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Altered:
+    """What was done to a file: where (in bytes from its begin), and the bytes there before and after, in hexadecimal;
+    after a cut there are none."""
+
+    path: str
+    offset: int
+    before: str
+    after: str
 
 
 class Disk(Protocol):
@@ -34,4 +63,36 @@ class Disk(Protocol):
     def needs_recovery(self) -> bool:
         """Whether the file system, as it lies on the disk, says that it was not unmounted in order. Also true of one
         that is mounted."""
+        ...
+
+    def space(self) -> Space:
+        """How much room there is now."""
+        ...
+
+    def fill(self, leave_bytes: int) -> None:
+        """Take room by a file of ours until no more than so much is left; less than there is now, nothing is done."""
+        ...
+
+    def empty(self) -> None:
+        """Take that file away. Idempotent."""
+        ...
+
+    def files(self, patterns: Sequence[str]) -> Sequence[Found]:
+        """Files that are not empty and whose names match one of these patterns of a shell, by path."""
+        ...
+
+    def flip(self, path: str, offset: int, bit: int) -> Altered:
+        """Turn one bit of a file round, while its node is down."""
+        ...
+
+    def cut(self, path: str, bytes_count: int) -> Altered:
+        """Take so many bytes from a file's end, while its node is down."""
+        ...
+
+    def slow(self, bytes_per_s: int) -> None:
+        """Let the node flush no more than so much in a second; 0 for as much as it can."""
+        ...
+
+    def throttled(self) -> int:
+        """Bytes that the node has written to the disk itself while it was slowed, since it was last started."""
         ...

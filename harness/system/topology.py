@@ -165,6 +165,12 @@ class Node(Protocol):
         """Let it go on."""
         ...
 
+    def exhaust_memory(self) -> int | None:
+        """Take all that is left of its memory, until it has ended or within a limit; returns how many processes the
+        kernel killed for it, where it can be told. `start` gives it back. Refused where it has no limit of its own:
+        see Equipment."""
+        ...
+
     def status(self) -> NodeStatus:
         """What it does now, asked of the engine or the kernel, never remembered."""
         ...

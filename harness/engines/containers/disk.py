@@ -11,6 +11,8 @@ has the volume it stays mounted, and dead: so the sidecar ends too, and whether 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,13 +27,15 @@ from harness.engines.containers.images import reference
 from harness.engines.containers.network import Yard, at_once, one_by_one
 from harness.engines.containers.node import Box, run_in
 from harness.engines.containers.sidecar import TOOLS
-from harness.errors import Refused
+from harness.errors import Refused, Trouble
 from harness.ledger import IMAGE, LOOP, VOLUME, Ledger, state_directory
+from harness.system.disk import Altered, Found, Space
 from harness.system.topology import NodeSpec
 
 SYS_ADMIN = "SYS_ADMIN"
 IMAGE_LABEL = "assay.image"
 MOUNTED_AT = "/disk"
+THROTTLES = "/sys/fs/cgroup/blkio"
 _RELEASED_WITHIN_S = 10.0
 # FS_IOC_SHUTDOWN with FS_SHUTDOWN_FLAGS_NOLOGFLUSH (linux/fs.h); the argument must be a variable.
 _LOSE_POWER = (
@@ -47,6 +51,26 @@ _PROBE = (
     f'open(my $f, ">", "{_PROBED}") or do {{ print "$!"; exit }}; print $f "x"; close($f) or print "$!"; '
     f'unlink "{_PROBED}"',
 )
+_FILLER = f"{MOUNTED_AT}/.assay-filler"
+# What one allocation cannot take is taken block by block: the file system keeps some back from large ones.
+_FILL = f"""
+free() {{ echo $(($(stat -f -c '%a * %S' {MOUNTED_AT}))); }}
+take=$(($(free) - $1)); [ $take -gt 0 ] || exit 0
+fallocate -l $take {_FILLER} 2>/dev/null || true
+while left=$(($(free) - $1)); [ $left -ge 4096 ]; do
+  dd if=/dev/zero of={_FILLER} bs=4096 count=$((left / 4096)) oflag=append conv=notrunc,fsync 2>/dev/null || break
+done
+"""
+_FLIP = """
+open(my $f, "+<:raw", $ARGV[0]) or die "open: $!"; sysseek($f, $ARGV[1], 0); sysread($f, my $old, 1) == 1 or die "read";
+my $new = chr(ord($old) ^ (1 << $ARGV[2])); sysseek($f, $ARGV[1], 0); syswrite($f, $new) == 1 or die "write: $!";
+sysseek($f, $ARGV[1], 0); sysread($f, my $now, 1); print unpack("H*", $old), " ", unpack("H*", $now);
+"""
+_CUT = """
+open(my $f, "+<:raw", $ARGV[0]) or die "open: $!"; my $size = -s $f; my $to = $size - $ARGV[1]; $to = 0 if $to < 0;
+sysseek($f, $to, 0); sysread($f, my $old, 32); truncate($f, $to) or die "truncate: $!";
+print "$to ", unpack("H*", $old);
+"""
 
 
 def images_directory() -> Path:
@@ -63,6 +87,7 @@ class ContainerDisk:
     size_mb: int
     ledger: Ledger
     sidecar: Box
+    box: Box
     device: str = ""
     _entries: dict[str, int] = field(default_factory=dict)
 
@@ -127,6 +152,58 @@ class ContainerDisk:
         """What the superblock says."""
         return loops.needs_recovery(self.image)
 
+    def space(self) -> Space:
+        """As the file system answers."""
+        blocks, free, size = map(int, self._tell(("stat", "-f", "-c", "%b %a %S", MOUNTED_AT)).split())
+        return Space(total=blocks * size, free=free * size)
+
+    def fill(self, leave_bytes: int) -> None:
+        """Take room by a file at the root of the volume."""
+        self._tell(("sh", "-c", _FILL, "fill", str(leave_bytes)))
+
+    def empty(self) -> None:
+        """Take that file away."""
+        self._tell(("rm", "-f", _FILLER))
+
+    def files(self, patterns: Sequence[str]) -> Sequence[Found]:
+        """As the sidecar finds them."""
+        names = [word for pattern in patterns for word in ("-o", "-name", pattern)][1:]
+        told = self._tell(("find", MOUNTED_AT, "-type", "f", "-size", "+0", "(", *names, ")", "-printf", "%s %P\n"))
+        found = [line.partition(" ") for line in told.splitlines()]
+        return sorted((Found(path, int(size)) for size, _, path in found), key=lambda file: file.path)
+
+    def flip(self, path: str, offset: int, bit: int) -> Altered:
+        """Turn one bit round, and read it back."""
+        before, after = self._tell(("perl", "-e", _FLIP, f"{MOUNTED_AT}/{path}", str(offset), str(bit))).split()
+        return Altered(path, offset, before, after)
+
+    def cut(self, path: str, bytes_count: int) -> Altered:
+        """Take the tail away; of what was there the first 32 bytes are told."""
+        offset, before = self._tell(("perl", "-e", _CUT, f"{MOUNTED_AT}/{path}", str(bytes_count))).split()
+        return Altered(path, int(offset), before, "")
+
+    def slow(self, bytes_per_s: int) -> None:
+        """Set the limit of the node's cgroup for this device. Without a limit, one that has no cgroup is as good."""
+        try:
+            self._throttle("write_bps_device").write_text(f"{loops.number(self.device)} {bytes_per_s}\n")
+        except FileNotFoundError as gone:
+            if bytes_per_s:
+                raise Trouble(f"{self.node} has no cgroup to be slowed in") from gone
+        except OSError as error:
+            raise Trouble(f"the disk of {self.node} cannot be slowed: {error}") from error
+
+    def throttled(self) -> int:
+        """As the kernel counts them in the node's cgroup, which it does only where a limit was set."""
+        try:
+            told = self._throttle("io_service_bytes").read_text()
+        except OSError:
+            return 0
+        written = re.search(rf"^{loops.number(self.device)} Write (\d+)$", told, re.MULTILINE)
+        return int(written[1]) if written else 0
+
+    def _throttle(self, what: str) -> Path:
+        return Path(f"{THROTTLES}/docker/{self.box.container.id}/blkio.throttle.{what}")
+
     def flush(self) -> None:
         """Write everything that the kernel holds for it."""
         self._tell(("sync", "-f", MOUNTED_AT))
@@ -155,6 +232,17 @@ class ContainerDisk:
         return run_in(self.sidecar, argv, f"the sidecar of the disk of {self.node}")
 
 
+def cannot_slow() -> str | None:
+    """Why no disk can be slowed here, with the cure, or None."""
+    if os.access(f"{THROTTLES}/blkio.throttle.write_bps_device", os.F_OK):
+        return None
+    refusal = Refused(
+        f"slow disks need the throttle of cgroup v1, and there is no {THROTTLES}",
+        cure="start the machine with systemd.unified_cgroup_hierarchy=0",
+    )
+    return str(refusal)
+
+
 def remove_volume(name: str) -> None:
     """Remove a volume, after its containers; none of that name is as good."""
     with asking(f"remove the volume {name}"):
@@ -172,8 +260,8 @@ class Disks:
     _disks: dict[str, ContainerDisk] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, specs: Sequence[NodeSpec], *, stem: str, run: str, ledger: Ledger) -> Disks:
-        """Nothing is made yet."""
+    def of(cls, specs: Sequence[NodeSpec], boxes: Mapping[str, Box], *, stem: str, run: str, ledger: Ledger) -> Disks:
+        """Nothing is made yet. `boxes`: the container of each node."""
         return cls(
             run,
             {
@@ -183,6 +271,7 @@ class Disks:
                     size_mb=size_mb,
                     ledger=ledger,
                     sidecar=Box(f"{stem}-disk-{spec.name}", ledger),
+                    box=boxes[spec.name],
                 )
                 for spec in specs
                 if (size_mb := spec.equipment.disk_mb) is not None

@@ -30,7 +30,7 @@ _DOORS_FIXED = 8
 _DOORS_PER_NODE = 8
 _DOORS_MAX = 64
 _SPARE_MAX = 2
-DISK_VERBS = frozenset({"lose_power"})
+DISK_VERBS = frozenset({"lose_power", "fill", "flip", "cut", "slow"})
 """What can be done to a node's disk, by a sidecar on its volume."""
 
 
@@ -58,7 +58,9 @@ class ContainerTopology:
 
     def start(self) -> None:
         """Every node at once; returns when none has exited."""
+        from harness.engines.containers.memory import Hog
         from harness.engines.containers.network import at_once
+        from harness.engines.containers.node import Box
         from harness.engines.link import Links
 
         def start_node(node: ContainerNode) -> None:
@@ -70,7 +72,11 @@ class ContainerTopology:
                 environment=node.rendered.environment,
                 files=node.rendered.files,
                 volumes=self.disks.volumes(node.name, node.spec.data_path),
+                memory_mb=node.spec.equipment.memory_mb,
             )
+            if (limit_mb := node.spec.equipment.memory_mb) is not None:
+                box = Box(f"{self.stem}-hog-{node.name}", node.box.ledger)
+                node.hog = Hog(box, node.box, self.yard.anchors[node.name], self.run, limit_mb)
 
         self.disks.make()
         at_once([partial(start_node, node) for node in self.made.values()])
@@ -183,7 +189,7 @@ class ContainerTopology:
                 fence.remove()
             except Trouble:  # rules are left in the anchors: they serve nobody else, and go with the yard
                 self.leave = Yard.remove
-        at_once([node.box.remove for node in self.made.values()])
+        at_once([node.remove for node in self.made.values()])
         self.disks.remove()
         if not self._left:
             self.leave(self.yard)
@@ -216,13 +222,14 @@ class Containers:
         between = {"sever"}
         links = {"disconnect", "latency", "blackhole", "stall", "heal"}
         return Needs(
-            verbs=frozenset(nodes | between | links | DISK_VERBS),
-            capabilities=frozenset({"containers", "cluster", "disk"}),
+            verbs=frozenset(nodes | between | links | DISK_VERBS | {"exhaust_memory"}),
+            capabilities=frozenset({"containers", "cluster", "disk", "memory"}),
         )
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
         """Why these nodes cannot be made here, or these verbs not be served, with the cure, or None."""
         from harness.engines.containers.api import elsewhere, silent
+        from harness.engines.containers.disk import cannot_slow
         from harness.engines.containers.images import TOXIPROXY, missing, reference, references
         from harness.engines.containers.sidecar import TOOLS
 
@@ -232,7 +239,9 @@ class Containers:
             on_disks = bool(verbs & DISK_VERBS) or any(spec.equipment.disk_mb is not None for spec in specs)
             if on_disks and (why_not := loops.unavailable() or elsewhere()):
                 return why_not
-            tools = [reference(TOOLS)] if verbs & (DISK_VERBS | {"sever"}) else []
+            if "slow" in verbs and (why_not := cannot_slow()):
+                return why_not
+            tools = [reference(TOOLS)] if verbs & (DISK_VERBS | {"sever", "exhaust_memory"}) else []
             return missing([reference(TOXIPROXY), *tools, *references(specs).values()])
         except (Refused, Trouble) as error:
             return str(error)
@@ -250,19 +259,21 @@ class Containers:
         rendered = {spec.name: render_spec(spec, sites) for spec in specs}
         stem = f"assay-{re.sub('[^A-Za-z0-9_.-]', '-', run)[:40]}-{new_mark()[:8]}"
         yard = self._yard(stem, proxy_image, [spec.name for spec in specs], run, ledger)
+        made = {
+            spec.name: ContainerNode(
+                spec.name, spec, Box(f"{stem}-{spec.name}", ledger), rendered[spec.name], images[spec.name]
+            )
+            for spec in specs
+        }
+        boxes = {name: node.box for name, node in made.items()}
         topology = ContainerTopology(
             run=run,
             stem=stem,
             yard=yard,
-            made={
-                spec.name: ContainerNode(
-                    spec.name, spec, Box(f"{stem}-{spec.name}", ledger), rendered[spec.name], images[spec.name]
-                )
-                for spec in specs
-            },
+            made=made,
             sites=sites,
             proxy_image=proxy_image,
-            disks=Disks.of(specs, stem=stem, run=run, ledger=ledger),
+            disks=Disks.of(specs, boxes, stem=stem, run=run, ledger=ledger),
             leave=self._leave,
         )
         try:
