@@ -108,7 +108,7 @@ FAULTS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "power_loss_all_nodes": ("PowerLossOfSeveral", {"which": "all"}),
     "power_loss_one_after_another": ("RollingPowerLoss", {}),
     "disk_full_leader": ("DiskFull", {"role": "leader"}),
-    "disk_full_leader_restarted": ("DiskFull", {"role": "leader", "restart": True}),
+    "disk_full_leader_left_running": ("DiskFull", {"role": "leader", "restart": False}),
     "disk_full_follower": ("DiskFull", {"role": "follower"}),
     "disk_nearly_full_leader": ("DiskNearlyFull", {"role": "leader"}),
     "slow_disk_leader": ("SlowDisk", {"role": "leader"}),

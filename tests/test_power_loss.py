@@ -37,7 +37,7 @@ from tests.runs import run_cell
 
 ROOT = Path(__file__).parents[1]
 RUN = "test-power-loss"
-CELL = "nats-jetstream-r1-power_loss_leader"
+CELL = "nats-jetstream-r1-as-shipped-power_loss_leader"
 SLOW_CONSUMERS = Steady(rate_hz=500, quiet_s=0.5, prefetch=10, service_ms=20)
 
 
@@ -240,8 +240,9 @@ def _phase(reports: Path) -> str:
 @pytest.mark.parametrize("phase", ["quiet", "break"])
 def test_of_a_killed_harness_no_disk_is_left_after_the_next_sweep(phase: str, state: Path, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    command = [sys.executable, "-m", "harness.cli.main", "verify", "--configuration", "nats-jetstream-r1"]
-    command += ["--fault", "power_loss_leader", "--assay-engine", "containers", "--assay-reports", str(reports)]
+    command = [sys.executable, "-m", "harness.cli.main", "verify", "suites/stories/test_power_loss.py"]
+    command += ["--assay-tier", "standard", "--configuration", "nats-jetstream-r1-as-shipped"]
+    command += ["--assay-engine", "containers", "--assay-reports", str(reports)]
     with open(tmp_path / "harness.log", "wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:

@@ -63,11 +63,11 @@ def _filled(system: System, node: Node, leave_bytes: int, *, restart: bool) -> I
 
 @dataclass(frozen=True, slots=True)
 class DiskFull:
-    """Leaves no room on the disk of the node that holds a role; mended, the room is back, and with `restart` the node
-    is started anew."""
+    """Leaves no room on the disk of the node that holds a role; mended, the room is back, and the node is started anew,
+    unless `restart` is False."""
 
     role: Role = Role.LEADER
-    restart: bool = False
+    restart: bool = True
     hold_s: float = 3.0
     needs: ClassVar[Needs] = Needs(verbs=_NEEDS.verbs | {"kill"}, fresh=True, equipment=_NEEDS.equipment)
     touches: ClassVar[str] = "both"
@@ -79,7 +79,7 @@ class DiskFull:
     @property
     def name(self) -> str:
         """Printable, a pytest id."""
-        return f"disk_full_{CALLED[self.role]}" + ("_restarted" if self.restart else "")
+        return f"disk_full_{CALLED[self.role]}" + ("" if self.restart else "_left_running")
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:

@@ -69,7 +69,7 @@ sysseek($f, $ARGV[1], 0); sysread($f, my $now, 1); print unpack("H*", $old), " "
 _CUT = """
 open(my $f, "+<:raw", $ARGV[0]) or die "open: $!"; my $size = -s $f; my $to = $size - $ARGV[1]; $to = 0 if $to < 0;
 sysseek($f, $to, 0); sysread($f, my $old, 32); truncate($f, $to) or die "truncate: $!";
-print "$to ", unpack("H*", $old);
+sysseek($f, $to, 0); sysread($f, my $now, 32); print "$to ", unpack("H*", $old), " ", unpack("H*", $now);
 """
 
 
@@ -179,8 +179,9 @@ class ContainerDisk:
 
     def cut(self, path: str, bytes_count: int) -> Altered:
         """Take the tail away; of what was there the first 32 bytes are told."""
-        offset, before = self._tell(("perl", "-e", _CUT, f"{MOUNTED_AT}/{path}", str(bytes_count))).split()
-        return Altered(path, int(offset), before, "")
+        told = self._tell(("perl", "-e", _CUT, f"{MOUNTED_AT}/{path}", str(bytes_count)))
+        offset, before, after = told.split(" ")
+        return Altered(path, int(offset), before, after.strip())
 
     def slow(self, bytes_per_s: int) -> None:
         """Set the limit of the node's cgroup for this device. Without a limit, one that has no cgroup is as good."""
