@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,13 @@ from harness.engines.sweep import sweep
 from harness.errors import Refused
 from harness.faults.power import DISK_MB, PowerLoss, PowerLossOfSeveral, RollingPowerLoss
 from harness.guarantee import Status
-from harness.ledger import ledger_directory
+from harness.ledger import IMAGE, LOOP, Owner, ledger_directory
 from harness.operation import Role
 from harness.plain import from_plain, to_plain
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
-from harness.system.topology import Equipment, NodeSpec
+from harness.system.topology import Equipment
 from tests.runs import run_cell
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +73,13 @@ def test_local_processes_have_no_disks_and_it_is_known_beforehand() -> None:
     assert "disk" not in Processes().offers().capabilities
     assert "lose_power" not in Processes().offers().verbs
     assert {"disk"} <= Containers().offers().capabilities
+
+
+def test_without_loop_devices_it_is_said_beforehand_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "CONTROL", "/dev/no-such-control")
+    assert "cure: run as root" in str(loops.unavailable())
+    monkeypatch.setattr(loops, "executable", lambda _: None)
+    assert "cure: apt-get install" in str(loops.unavailable())
 
 
 def test_an_image_says_whether_it_was_unmounted_in_order(tmp_path: Path) -> None:
@@ -117,20 +125,9 @@ def _left(directory: Path) -> list[str]:
     return [*sorted(ours), *mounts, *volumes, *map(str, directory.glob("*"))]
 
 
-def _with_disk(spec: NodeSpec) -> NodeSpec:
-    return NodeSpec(
-        name=spec.name,
-        program=spec.program,
-        services=spec.services,
-        files=spec.files,
-        arguments=spec.arguments,
-        equipment=Equipment(disk_mb=64),
-    )
-
-
 @pytest.fixture
 def topology(state: Path) -> Iterator[ContainerTopology]:
-    made = Containers().create([_with_disk(spec) for spec in nats_nodes(1)], run=RUN)
+    made = Containers().create([replace(spec, equipment=Equipment(disk_mb=64)) for spec in nats_nodes(1)], run=RUN)
     try:
         yield made
     finally:
@@ -262,3 +259,57 @@ def test_of_a_killed_harness_no_disk_is_left_after_the_next_sweep(phase: str, st
     sweep()
     assert _left(images_directory()) == []
     assert list(ledger_directory().glob("*.jsonl")) == []
+
+
+_HARNESS = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from dataclasses import replace
+from nats_nodes import nats_nodes
+from harness.engines.containers.engine import Containers
+from harness.system.topology import Equipment
+specs = [replace(spec, equipment=Equipment(disk_mb=64)) for spec in nats_nodes(1)]
+topology = Containers().create(specs, run="test-power-loss")
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.engine
+def test_a_disk_whose_ledger_was_lost_is_found_by_the_label_of_its_volume(state: Path) -> None:
+    code = _HARNESS.format(tests=str(Path(__file__).parent))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        before = _left(images_directory())
+        sweep(labels=True)
+        assert _left(images_directory()) == before  # its owner lives
+        process.kill()
+    assert len(before) == 4  # device, mount, volume, image
+    for path in ledger_directory().glob("*.jsonl"):
+        path.unlink()
+    sweep(labels=True)
+    assert _left(images_directory()) == []
+
+
+def test_an_image_goes_only_if_it_is_ours_by_name_and_after_its_loop_device(state: Path, tmp_path: Path) -> None:
+    ours, foreign = tmp_path / "assay-ours.img", tmp_path / "precious.img"
+    for one in (ours, foreign):
+        one.write_bytes(b"")
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    owner = replace(Owner.here(), pid=process.pid, started=1)
+    ledger_directory().mkdir(parents=True)
+    entries = [(LOOP, ours), (IMAGE, ours), (LOOP, foreign), (IMAGE, foreign), (IMAGE, tmp_path / "assay-gone.img")]
+    lines = [json.dumps({"owner": str(owner)})]
+    lines += [
+        json.dumps({"add": key, "kind": kind, "identity": {"path": str(path)}})
+        for key, (kind, path) in enumerate(entries, 1)
+    ]
+    ledger = ledger_directory() / "dead.jsonl"
+    ledger.write_text("\n".join(lines) + "\n")
+    said = sweep()
+    assert not ours.exists()
+    assert foreign.exists()
+    assert sum("no file of ours" in sentence for sentence in said) == 2
+    assert ledger.exists()

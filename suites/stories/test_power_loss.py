@@ -26,7 +26,7 @@ FLUSHED_FIRST = [
     Nats("jetstream-r1-sync-always", jetstream=JetStream(sync_interval="always")),
     RabbitMQ("quorum-single", queue=Quorum()),
 ]
-BACKLOG = Steady(rate_hz=500, producers=2, prefetch=10, service_ms=20)
+BACKLOG = Steady(rate_hz=300, producers=2, prefetch=10, service_ms=40, floor=0.3)
 
 
 @matrix(FLUSHED_LATER, [PowerLoss(LEADER)], workload=BACKLOG, tier="standard", times=1)
