@@ -30,10 +30,17 @@ if TYPE_CHECKING:
     from harness.faults.conduct import Hoard as Hoard
     from harness.faults.conduct import SlowConsumer as SlowConsumer
     from harness.faults.conduct import WrongOrder as WrongOrder
+    from harness.faults.disk import DiskFull as DiskFull
+    from harness.faults.disk import DiskNearlyFull as DiskNearlyFull
+    from harness.faults.disk import SlowDisk as SlowDisk
     from harness.faults.ends import CutAfter as CutAfter
     from harness.faults.ends import ResetNew as ResetNew
+    from harness.faults.files import FlipBits as FlipBits
+    from harness.faults.files import Truncate as Truncate
     from harness.faults.flapping import Flapping as Flapping
     from harness.faults.late_end import SlowClose as SlowClose
+    from harness.faults.memory import MemoryAlarm as MemoryAlarm
+    from harness.faults.memory import OutOfMemory as OutOfMemory
     from harness.faults.network import Disconnect as Disconnect
     from harness.faults.network import Latency as Latency
     from harness.faults.network import Stall as Stall
@@ -45,6 +52,9 @@ if TYPE_CHECKING:
     from harness.faults.partition import Bridge as Bridge
     from harness.faults.partition import Isolate as Isolate
     from harness.faults.partition import Ring as Ring
+    from harness.faults.power import PowerLoss as PowerLoss
+    from harness.faults.power import PowerLossOfSeveral as PowerLossOfSeveral
+    from harness.faults.power import RollingPowerLoss as RollingPowerLoss
     from harness.faults.standstill import AbruptClose as AbruptClose
     from harness.faults.standstill import PauseClient as PauseClient
     from harness.faults.throughput import Bandwidth as Bandwidth
@@ -103,12 +113,16 @@ _MODULES = {
     "harness.faults.flapping": ("Flapping",),
     "harness.faults.late_end": ("SlowClose",),
     "harness.faults.conduct": ("DoubleAcknowledgement", "Hoard", "SlowConsumer", "WrongOrder"),
+    "harness.faults.disk": ("DiskFull", "DiskNearlyFull", "SlowDisk"),
+    "harness.faults.files": ("FlipBits", "Truncate"),
+    "harness.faults.memory": ("MemoryAlarm", "OutOfMemory"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
     "harness.faults.nothing": ("Nothing",),
     "harness.faults.throughput": ("Bandwidth", "Fragment"),
     "harness.faults.standstill": ("AbruptClose", "PauseClient"),
+    "harness.faults.power": ("PowerLoss", "PowerLossOfSeveral", "RollingPowerLoss"),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
         "AT_LEAST_ONCE_PROCESSED",

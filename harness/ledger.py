@@ -33,6 +33,9 @@ PROCESS = "process"  # pid, started (ticks), group, mark: a local process that l
 DIRECTORY = "directory"  # path: a directory of ours with all that is in it
 CONTAINER = "container"  # name: a container, labelled with its owner
 NETWORK = "network"  # name: a container network, labelled with its owner
+VOLUME = "volume"  # name: a volume of the container engine, labelled with its owner
+LOOP = "loop"  # path: the file of ours that is attached to a loop device
+IMAGE = "image"  # path: a file of ours, the image of a disk
 
 MARK = "ASSAY_MARK"
 """Environment variable that a process of ours carries, so that it is known even if its pid was never written down."""

@@ -43,6 +43,11 @@ def test_a_claim_is_in_scope_if_every_fault_matches(directory: Path) -> None:
     assert in_scope(directory, quorum, "4.3.6", "kill_leader", "power_loss") == ["genuine"]
 
 
+def test_no_claim_speaks_of_files_that_somebody_changed(directory: Path) -> None:
+    assert in_scope(directory, "rabbitmq-quorum-confirms", "4.3.6", "flip_bits_leader") == []
+    assert in_scope(directory, "rabbitmq-quorum-confirms", "4.3.6", "truncate_follower") == []
+
+
 def test_a_run_without_a_fault_is_in_every_scope(directory: Path) -> None:
     assert in_scope(directory, "rabbitmq-quorum-confirms", "4.3.6", "nothing") == ["at_least_once", "genuine"]
 

@@ -31,6 +31,9 @@ from harness.plain import did_you_mean
 
 DIRECTORY = Path(__file__).parent
 NO_FAULT = "nothing"
+UNCLAIMED = ("flip_bits_*", "truncate_*")
+"""Faults of which no page speaks, whatever its patterns say: files that somebody else changed."""
+
 _REQUIRED = ("configurations", "guarantee", "page", "says")
 _OPTIONAL = ("faults", "versions")
 _LISTS = frozenset({"configurations", "faults"})
@@ -51,6 +54,7 @@ class Entry:
             _matches(configuration, self.configurations)
             and in_versions(version, self.claim.versions)
             and all(fault == NO_FAULT or _matches(fault, self.claim.faults) for fault in faults)
+            and not any(_matches(fault, UNCLAIMED) for fault in faults)
         )
 
 

@@ -182,6 +182,10 @@ class ProcessNode:
             self.process.send(signal.SIGCONT)
             self._await(NodeState.RUNNING)
 
+    def exhaust_memory(self) -> int | None:
+        """Local processes share the machine's memory: raises Refused."""
+        raise Refused("nodes that are local processes have no limit of memory", cure="use the engine `containers`")
+
     def _await(self, state: NodeState) -> None:
         until(
             lambda: self.process.state() is state,

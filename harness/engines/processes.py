@@ -22,6 +22,7 @@ from harness.engines.process_node import LocalProcess, ProcessNode, command, env
 from harness.engines.references import executable
 from harness.errors import Refused, Trouble
 from harness.ledger import DIRECTORY, Ledger, new_mark
+from harness.system.disk import Disk
 from harness.system.topology import Cut, Needs, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
@@ -108,6 +109,13 @@ class LocalTopology:
 
     def prepare(self, verbs: frozenset[str]) -> None:
         """Nothing is needed beforehand."""
+
+    def disk(self, node: str) -> Disk:
+        """Local processes share one file system: raises Refused."""
+        raise Refused("nodes that are local processes have no disks of their own", cure="use the engine `containers`")
+
+    def settle(self) -> None:
+        """There are no disks of their own."""
 
     def sever(self, cuts: Sequence[Cut]) -> None:
         """Local processes share one network: raises Refused."""

@@ -1,8 +1,9 @@
 """What did owners that are dead leave behind, and is it undone now?
 
 By their ledgers, for every engine; and, where asked, by the labels in the container engine. Nothing else is touched:
-a process only if pid and start (or its mark) are those written down, a directory only if it is one of ours by name, a
-container or network only if its label or a dead owner's ledger names it. Idempotent; two sweeps at once do no harm.
+a process only if pid and start (or its mark) are those written down, a directory or the image of a disk only if it is
+one of ours by name, a container, network or volume only if its label or a dead owner's ledger names it. Idempotent; two
+sweeps at once do no harm.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from pathlib import Path
 from types import ModuleType
 
 from harness.clock import happens
+from harness.engines import loops
 from harness.errors import AssayError
 from harness.ledger import (
     CONTAINER,
     DIRECTORY,
+    IMAGE,
+    LOOP,
     NETWORK,
     PROCESS,
+    VOLUME,
     Entry,
     Owner,
     ledger_directory,
@@ -69,8 +74,9 @@ def _sweep_ledger(path: Path) -> list[str]:
 
 def _undo_all(path: Path, owner: Owner, entries: Sequence[Entry]) -> list[str]:
     said, failed = [], False
-    # Processes first: they write into the directories. Networks last: containers are in them.
-    order = {PROCESS: 0, CONTAINER: 1, DIRECTORY: 2, NETWORK: 3}
+    # Processes first: they write into the directories. Networks and volumes after the containers that are in them or
+    # have them, and what is under a volume after it.
+    order = {PROCESS: 0, CONTAINER: 1, DIRECTORY: 2, NETWORK: 3, VOLUME: 4, LOOP: 5, IMAGE: 6}
     for entry in sorted(entries, key=lambda entry: order.get(entry.kind, 9)):
         try:
             undone = _undo(entry)
@@ -91,7 +97,12 @@ def _undo(entry: Entry) -> str | None:
         return _end(entry)
     if entry.kind == DIRECTORY:
         return _delete(Path(str(entry.identity["path"])))
-    if entry.kind in (CONTAINER, NETWORK):
+    if entry.kind == LOOP:
+        path = _ours(Path(str(entry.identity["path"])), "file")
+        return f"detached {path} from its loop device" if loops.detach(path) else None
+    if entry.kind == IMAGE:
+        return _delete_image(Path(str(entry.identity["path"])))
+    if entry.kind in (CONTAINER, NETWORK, VOLUME):
         undone: str | None = _containers().undo(entry.kind, str(entry.identity["name"]))
         return undone
     raise AssayError(f"an entry of the unknown kind {entry.kind!r}: a newer Assay wrote it")
@@ -116,12 +127,27 @@ def _end(entry: Entry) -> str | None:
 
 
 def _delete(path: Path) -> str | None:
-    if not path.is_absolute() or not path.name.startswith("assay-"):
-        raise AssayError(f"{path} is no directory of ours: they are absolute, and named assay-...")
+    _ours(path, "directory")
     if path.is_symlink() or not path.exists():
         return None
     shutil.rmtree(path)
     return f"deleted {path}"
+
+
+def _delete_image(path: Path) -> str | None:
+    _ours(path, "file")
+    if devices := loops.attached(path):
+        raise AssayError(f"{path} is still attached to {', '.join(devices)}")
+    if path.is_symlink() or not path.exists():
+        return None
+    path.unlink()
+    return f"deleted {path}"
+
+
+def _ours(path: Path, what: str) -> Path:
+    if not path.is_absolute() or not path.name.startswith("assay-"):
+        raise AssayError(f"{path} is no {what} of ours: they are absolute, and named assay-...")
+    return path
 
 
 def _named(entry: Entry) -> str:

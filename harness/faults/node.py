@@ -16,11 +16,13 @@ from harness.system.topology import Needs, Node, NodeState, NodeStatus
 _KILLED = (137, -9)
 """Exit codes of what SIGKILL ended, as containers and as local processes tell it."""
 
-_CALLED = {Role.LEADER: "leader", Role.FOLLOWER: "follower", Role.ANY_NODE: "node"}
+CALLED = {Role.LEADER: "leader", Role.FOLLOWER: "follower", Role.ANY_NODE: "node"}
+"""The node that holds a role, as the name of a fault calls it."""
 
 
-def _refuse_client_roles(fault: str, role: Role) -> None:
-    if role not in _CALLED:
+def refuse_client_roles(fault: str, role: Role) -> None:
+    """Raise Refused for a role that no node has."""
+    if role not in CALLED:
         raise Refused(f"{fault}: role={role!s}", cure="nodes are leader, follower or any_node; clients have KillClient")
 
 
@@ -33,7 +35,7 @@ def at_once(nodes: Sequence[Node], verb: Callable[[Node], None]) -> None:
         raise failures[0]
 
 
-class _Ends:
+class Ends:
     """Connections of living clients that end from now on: they date a node's end better than its engine's answer."""
 
     def __init__(self, system: System) -> None:
@@ -60,7 +62,7 @@ def _ended(
     """End the processes of nodes at once, and start them again. Evidence: running before and exited after; and where
     they shall end `in_order`, that nobody had to kill them."""
     before = {node.name: node.status() for node in nodes}
-    ends = _Ends(system)
+    ends = Ends(system)
     try:
         at_once(nodes, verb)
         gone_ns = system.now_ns()
@@ -80,9 +82,9 @@ def _ended(
                     if status.exit_code in _KILLED
                 ]
             facts = {
-                "pid_before": _told(before, lambda status: status.pid),
-                "started_before": _told(before, lambda status: status.started),
-                "state_after": _told(after, str),
+                "pid_before": by_node(before, lambda status: status.pid),
+                "started_before": by_node(before, lambda status: status.started),
+                "state_after": by_node(after, str),
                 "connections_ended": sorted(losses),
             }
             first_ns = min([gone_ns, *losses.values()])
@@ -93,7 +95,7 @@ def _ended(
         at_once(nodes, lambda node: node.start())
 
 
-def _told(statuses: dict[str, NodeStatus], what: Callable[[NodeStatus], object]) -> object:
+def by_node(statuses: dict[str, NodeStatus], what: Callable[[NodeStatus], object]) -> object:
     """One value of each node: itself where there is one node, by name where there are several."""
     values = {name: what(status) for name, status in statuses.items()}
     return next(iter(values.values())) if len(values) == 1 else values
@@ -110,12 +112,12 @@ class Kill:
     hides_ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _refuse_client_roles("kill", self.role)
+        refuse_client_roles("kill", self.role)
 
     @property
     def name(self) -> str:
         """Printable, a pytest id."""
-        return f"kill_{_CALLED[self.role]}"
+        return f"kill_{CALLED[self.role]}"
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
@@ -156,12 +158,12 @@ class Stop:
     hides_ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _refuse_client_roles("stop", self.role)
+        refuse_client_roles("stop", self.role)
 
     @property
     def name(self) -> str:
         """Printable, a pytest id."""
-        return f"stop_{_CALLED[self.role]}"
+        return f"stop_{CALLED[self.role]}"
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
@@ -181,12 +183,12 @@ class Pause:
     hides_ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _refuse_client_roles("pause", self.role)
+        refuse_client_roles("pause", self.role)
 
     @property
     def name(self) -> str:
         """Printable, a pytest id."""
-        return f"pause_{_CALLED[self.role]}"
+        return f"pause_{CALLED[self.role]}"
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:

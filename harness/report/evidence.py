@@ -60,6 +60,16 @@ def _unheard(silence_ms: float | None, held_ms: float, published: int) -> str:
     return f"{said}, and in the last {silence_ms:,} ms nothing was heard from the broker"
 
 
+def _power(answered: Mapping[str, str], errors: Mapping[str, str], recovery: Mapping[str, bool]) -> str:
+    each = [
+        f"{node}: to the shutdown of its file system the kernel answered {answer!r}; a write afterwards "
+        + (f"failed with {errors[node]!r}" if errors[node] else "did not fail")
+        + f", and what is on its disk {'needs' if recovery[node] else 'does not need'} recovery"
+        for node, answer in answered.items()
+    ]
+    return "; ".join(each)
+
+
 def _bytes(what: str) -> Callable[[Mapping[str, int]], str]:
     def sentence(links: Mapping[str, int]) -> str:
         each = ", ".join(f"{count:,} on {link}" for link, count in links.items())
@@ -96,6 +106,7 @@ _SENTENCES: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
         lambda pid, state: f"process {pid} was there before; its state while the fault held: {state}",
     ),
     (("crash_point", "stage", "pid", "alive"), _crash),
+    (("shutdown_answered", "write_afterwards", "needs_recovery"), _power),
     (("connections_ended",), _connections),
     (("bytes_withheld",), _bytes("withheld")),
     (("bytes_inside_at_most",), _bytes("at most inside the links when they were cut")),

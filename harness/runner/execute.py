@@ -213,6 +213,7 @@ def _deploy(cell: Cell, lease: Lease) -> Iterator[Deployed]:
             what=f"the queue or stream of {configuration.name} to be ready",
             last_seen=lambda: broker.ready() or "ready just now",
         )
+        topology.settle()  # that it was made is not in question
         yield Deployed(topology, broker, configuration.promise())
 
 

@@ -187,6 +187,8 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
         return f"{configuration.name} publishes without confirms: there is no acknowledgement to lose"
     if "acknowledgements" in fault.needs.capabilities and promise.ack is AckKind.AUTOMATIC:
         return f"{configuration.name} acknowledges as it sends: consumers have nothing to say that could be lost"
+    if "memory_alarm" in fault.needs.capabilities and configuration.family != "rabbitmq":
+        return f"{configuration.name} knows no memory alarm: RabbitMQ does"
     if "several" in fault.needs.capabilities and len(configuration.nodes()) == 1:
         return f"{configuration.name} has a single node: all of them are kill_leader"
     if getattr(fault, "role", None) is Role.FOLLOWER and len(configuration.nodes()) == 1:

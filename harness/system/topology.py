@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from harness.system.disk import Disk
+
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
@@ -161,6 +163,12 @@ class Node(Protocol):
 
     def resume(self) -> None:
         """Let it go on."""
+        ...
+
+    def exhaust_memory(self) -> int | None:
+        """Take all that is left of its memory, until it has ended or within a limit; returns how many processes the
+        kernel killed for it, where it can be told. `start` gives it back. Refused where it has no limit of its own:
+        see Equipment."""
         ...
 
     def status(self) -> NodeStatus:
@@ -325,6 +333,14 @@ class Topology(Protocol):
 
     def prepare(self, verbs: frozenset[str]) -> None:
         """Start beforehand what these verbs will need, so that they take effect at once. Idempotent."""
+        ...
+
+    def disk(self, node: str) -> Disk:
+        """The disk of a node. Raises Refused where it has none of its own: see Equipment."""
+        ...
+
+    def settle(self) -> None:
+        """Write to the nodes' own disks what the kernel still holds for them, as if it had been there for long."""
         ...
 
     def sever(self, cuts: Sequence[Cut]) -> None:

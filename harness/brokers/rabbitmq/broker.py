@@ -98,8 +98,13 @@ class Broker:
         running = [member for member in answer.body if member.get("running")]
         if len(running) < len(self._names):
             return f"{name} sees {len(running)} of {len(self._names)} members"
-        alarms = [str(member["name"]) for member in running if member.get("mem_alarm") or member.get("disk_free_alarm")]
-        return f"{name} sees an alarm of {', '.join(alarms)}" if alarms else None
+        alarms = [
+            f"{what} of {member['name']}"
+            for member in running
+            for what, key in (("memory", "mem_alarm"), ("disk", "disk_free_alarm"))
+            if member.get(key)
+        ]
+        return f"{name} sees an alarm: {', '.join(alarms)}" if alarms else None
 
     def ready(self) -> str | None:
         """None when the queue has a leader and all its replicas, in sync."""

@@ -7,6 +7,7 @@ published ports dialled on this host.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,14 @@ def silent(within_s: float = 1.0) -> str | None:
         return f"the container engine does not answer: {_reason(error)}"
     probe.close()
     return None
+
+
+def elsewhere() -> str | None:
+    """None while the engine runs on this machine; else why what is made here is of no use to it, with the cure."""
+    host = os.environ.get("DOCKER_HOST", "")
+    if not host or host.startswith("unix://"):
+        return None
+    return f"the container engine at {host} may run on another machine, and the loop devices are on this one"
 
 
 @contextmanager

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harness.engines import loops
 from harness.engines.placeholders import Site, render_spec
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger, new_mark
 from harness.system.topology import Cut, Needs, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
+    from harness.engines.containers.disk import ContainerDisk, Disks
     from harness.engines.containers.network import Yard
     from harness.engines.containers.node import ContainerNode
     from harness.engines.containers.sidecar import Fence
@@ -28,6 +30,8 @@ _DOORS_FIXED = 8
 _DOORS_PER_NODE = 8
 _DOORS_MAX = 64
 _SPARE_MAX = 2
+DISK_VERBS = frozenset({"lose_power", "fill", "flip", "cut", "slow"})
+"""What can be done to a node's disk, by a sidecar on its volume."""
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class ContainerTopology:
     made: dict[str, ContainerNode]
     sites: Mapping[str, Site]
     proxy_image: str
+    disks: Disks
     leave: Callable[[Yard], None]
     """What becomes of the yard once the topology is removed."""
     links_made: Links | None = None
@@ -53,7 +58,9 @@ class ContainerTopology:
 
     def start(self) -> None:
         """Every node at once; returns when none has exited."""
+        from harness.engines.containers.memory import Hog
         from harness.engines.containers.network import at_once
+        from harness.engines.containers.node import Box
         from harness.engines.link import Links
 
         def start_node(node: ContainerNode) -> None:
@@ -64,8 +71,14 @@ class ContainerTopology:
                 arguments=node.rendered.arguments,
                 environment=node.rendered.environment,
                 files=node.rendered.files,
+                volumes=self.disks.volumes(node.name, node.spec.data_path),
+                memory_mb=node.spec.equipment.memory_mb,
             )
+            if (limit_mb := node.spec.equipment.memory_mb) is not None:
+                box = Box(f"{self.stem}-hog-{node.name}", node.box.ledger)
+                node.hog = Hog(box, node.box, self.yard.anchors[node.name], self.run, limit_mb)
 
+        self.disks.make()
         at_once([partial(start_node, node) for node in self.made.values()])
         self.links_made = Links(self.yard.gate.server, self.yard.gate, self._upstream)
         for node in self.made.values():
@@ -102,12 +115,22 @@ class ContainerTopology:
         self._links().take_away()
 
     def prepare(self, verbs: frozenset[str]) -> None:
-        """Start the sidecars, if nodes are to be kept apart."""
+        """Start the sidecars, if nodes are to be kept apart or disks to be broken."""
         from harness.engines.containers.sidecar import Fence
 
         if "sever" in verbs and self.fence is None:
             self.fence = Fence(self.yard, tuple(self.made), self.run, self.stem)
             self.fence.make()
+        if verbs & DISK_VERBS:
+            self.disks.prepare(verbs, self.yard)
+
+    def disk(self, node: str) -> ContainerDisk:
+        """The disk of a node."""
+        return self.disks.of_node(node)
+
+    def settle(self) -> None:
+        """Write to the disks what the kernel holds for them."""
+        self.disks.settle()
 
     def sever(self, cuts: Sequence[Cut]) -> None:
         """Drop what is sent in these directions, at the receivers."""
@@ -166,7 +189,8 @@ class ContainerTopology:
                 fence.remove()
             except Trouble:  # rules are left in the anchors: they serve nobody else, and go with the yard
                 self.leave = Yard.remove
-        at_once([node.box.remove for node in self.made.values()])
+        at_once([node.remove for node in self.made.values()])
+        self.disks.remove()
         if not self._left:
             self.leave(self.yard)
             self._left = True
@@ -198,24 +222,34 @@ class Containers:
         between = {"sever"}
         links = {"disconnect", "latency", "blackhole", "stall", "heal"}
         links |= {"limit", "cut_after", "fragment", "slow_close", "reset_new"}
-        return Needs(verbs=frozenset(nodes | between | links), capabilities=frozenset({"containers", "cluster"}))
+        return Needs(
+            verbs=frozenset(nodes | between | links | DISK_VERBS | {"exhaust_memory"}),
+            capabilities=frozenset({"containers", "cluster", "disk", "memory"}),
+        )
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
         """Why these nodes cannot be made here, or these verbs not be served, with the cure, or None."""
-        from harness.engines.containers.api import silent
+        from harness.engines.containers.api import elsewhere, silent
+        from harness.engines.containers.disk import cannot_slow
         from harness.engines.containers.images import TOXIPROXY, missing, reference, references
         from harness.engines.containers.sidecar import TOOLS
 
         if why_not := silent():
             return str(Trouble(why_not, cure="start the container engine, or use the engine `processes`"))
         try:
-            tools = [reference(TOOLS)] if "sever" in verbs else []
+            on_disks = bool(verbs & DISK_VERBS) or any(spec.equipment.disk_mb is not None for spec in specs)
+            if on_disks and (why_not := loops.unavailable() or elsewhere()):
+                return why_not
+            if "slow" in verbs and (why_not := cannot_slow()):
+                return why_not
+            tools = [reference(TOOLS)] if verbs & (DISK_VERBS | {"sever", "exhaust_memory"}) else []
             return missing([reference(TOXIPROXY), *tools, *references(specs).values()])
         except (Refused, Trouble) as error:
             return str(error)
 
     def create(self, specs: Sequence[NodeSpec], *, run: str) -> ContainerTopology:
         """Make and start the nodes, in a yard kept from before or a new one."""
+        from harness.engines.containers.disk import Disks
         from harness.engines.containers.images import TOXIPROXY, reference, references
         from harness.engines.containers.node import Box, ContainerNode
 
@@ -226,18 +260,21 @@ class Containers:
         rendered = {spec.name: render_spec(spec, sites) for spec in specs}
         stem = f"assay-{re.sub('[^A-Za-z0-9_.-]', '-', run)[:40]}-{new_mark()[:8]}"
         yard = self._yard(stem, proxy_image, [spec.name for spec in specs], run, ledger)
+        made = {
+            spec.name: ContainerNode(
+                spec.name, spec, Box(f"{stem}-{spec.name}", ledger), rendered[spec.name], images[spec.name]
+            )
+            for spec in specs
+        }
+        boxes = {name: node.box for name, node in made.items()}
         topology = ContainerTopology(
             run=run,
             stem=stem,
             yard=yard,
-            made={
-                spec.name: ContainerNode(
-                    spec.name, spec, Box(f"{stem}-{spec.name}", ledger), rendered[spec.name], images[spec.name]
-                )
-                for spec in specs
-            },
+            made=made,
             sites=sites,
             proxy_image=proxy_image,
+            disks=Disks.of(specs, boxes, stem=stem, run=run, ledger=ledger),
             leave=self._leave,
         )
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker.errors
 from docker.models.containers import Container
@@ -18,11 +18,16 @@ from testcontainers.core.network import Network
 from harness.clock import until
 from harness.engines.containers.api import LIMIT_S, asking, client, labels
 from harness.engines.placeholders import Rendered
-from harness.errors import Trouble
+from harness.errors import Refused, Trouble
 from harness.ledger import CONTAINER, Ledger
 from harness.system.topology import NodeSpec, NodeState, NodeStatus
 
+if TYPE_CHECKING:
+    from harness.engines.containers.memory import Hog
+
 CHANGE_WITHIN_S = 15.0
+SCORE = 1000
+"""The kernel's greatest: whoever has it is killed first for want of memory."""
 
 
 @dataclass(slots=True)
@@ -47,10 +52,15 @@ class Box:
         files: Mapping[str, str] | None = None,
         ports: Mapping[str, tuple[str, int | None]] | None = None,
         capabilities: tuple[str, ...] = (),
+        volumes: Mapping[str, str] | None = None,
+        memory_mb: int | None = None,
+        below: str | None = None,
     ) -> None:
         """Make and start it: in a `network` as `alias`, or in the network namespace of another box, its `host`, whose
         name and address it shares. `ports`: "8474/tcp" -> the address and port of this host that it is published on.
-        `capabilities`: what it may do beyond what any container may.
+        `capabilities`: what it may do beyond what any container may. `volumes`: a volume's name -> where it is mounted.
+        `memory_mb`: no more than that, swap included, and the first to be killed for it. `below`: the cgroup that its
+        own is made in.
         """
         self._entry = self.ledger.add(CONTAINER, name=self.name)
         box = DockerContainer(
@@ -60,7 +70,11 @@ class Box:
             name=self.name,
         )
         if host is not None:
-            own = {"cap_add": list(capabilities)} if capabilities else {}
+            own: dict[str, Any] = {"cap_add": list(capabilities)} if capabilities else {}
+            if memory_mb is not None:
+                own |= {"mem_limit": memory_mb << 20, "memswap_limit": memory_mb << 20, "oom_score_adj": SCORE}
+            if below is not None:
+                own["cgroup_parent"] = below
             box.with_kwargs(labels=labels(run), network_mode=f"container:{host.name}", **own)
         else:
             assert network is not None
@@ -69,6 +83,8 @@ class Box:
         if arguments:
             box.with_command(list(arguments))
         box.ports = dict(ports or {})  # type: ignore[arg-type]  # docker-py takes the address to publish on, too
+        for volume, path in (volumes or {}).items():
+            box.with_volume_mapping(volume, path, "rw")
         for path, text in (files or {}).items():
             cookie = path.endswith(".erlang.cookie")  # or Erlang refuses it; its entry point gives it the owner
             box.with_copy_into_container(text.encode(), path, 0o400 if cookie else 0o644)
@@ -169,9 +185,13 @@ class ContainerNode:
     image: str
     used: bool = False
     """Whether a verb was used on it that makes its topology dirty."""
+    hog: Hog | None = None
+    """What takes its memory, where it has a limit."""
 
     def start(self) -> None:
-        """Start it (again), with its data as it was left."""
+        """Start it (again), with its data as it was left, and with its memory for itself."""
+        if self.hog is not None:
+            self.hog.remove()
         self._change("start", lambda: self.box.container.start(), NodeState.RUNNING)
 
     def stop(self) -> None:
@@ -188,6 +208,19 @@ class ContainerNode:
         """Freeze every process in the container, by the cgroup freezer."""
         self.used = True
         self._change("pause", lambda: self.box.container.pause(), NodeState.PAUSED)
+
+    def exhaust_memory(self) -> int | None:
+        """Let something in its cgroup take all that is left of its memory."""
+        if self.hog is None:
+            raise Refused(f"node {self.name!r} has no limit of memory", cure="ask for it in the needs: memory_mb")
+        self.used = True
+        return self.hog.take()
+
+    def remove(self) -> None:
+        """Remove its container, and what takes its memory. Idempotent."""
+        if self.hog is not None:
+            self.hog.remove()
+        self.box.remove()
 
     def resume(self) -> None:
         """Let it go on. Idempotent; a node that has exited stays so."""
