@@ -35,8 +35,13 @@ if TYPE_CHECKING:
     from harness.faults.node import Stop as Stop
     from harness.faults.nothing import Nothing as Nothing
     from harness.faults.partition import Bridge as Bridge
+    from harness.faults.partition import Halves as Halves
     from harness.faults.partition import Isolate as Isolate
+    from harness.faults.partition import RandomPartition as RandomPartition
     from harness.faults.partition import Ring as Ring
+    from harness.faults.restart import CrashLoop as CrashLoop
+    from harness.faults.restart import Restart as Restart
+    from harness.faults.restart import Rolling as Rolling
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
     from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
     from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
@@ -70,6 +75,7 @@ if TYPE_CHECKING:
     LEADER = Role.LEADER
     FOLLOWER = Role.FOLLOWER
     ANY_NODE = Role.ANY_NODE
+    CLIENT_NODE = Role.CLIENT_NODE
 
 _MODULES = {
     "harness.brokers.memory.configuration": ("Memory",),
@@ -81,7 +87,8 @@ _MODULES = {
     "harness.faults.client": ("KillClient",),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
-    "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
+    "harness.faults.partition": ("Bridge", "Halves", "Isolate", "RandomPartition", "Ring"),
+    "harness.faults.restart": ("CrashLoop", "Restart", "Rolling"),
     "harness.faults.nothing": ("Nothing",),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
@@ -110,7 +117,7 @@ _MODULES = {
     "harness.system.topology": ("Direction",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-_ROLES = ("PRODUCER", "CONSUMER", "BOTH", "LEADER", "FOLLOWER", "ANY_NODE")
+_ROLES = ("PRODUCER", "CONSUMER", "BOTH", "LEADER", "FOLLOWER", "ANY_NODE", "CLIENT_NODE")
 
 __all__ = sorted([*_HOMES, *_ROLES])
 

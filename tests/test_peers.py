@@ -16,7 +16,8 @@ import pytest
 import harness.runner.peers as peers_module
 from harness.errors import Trouble
 from harness.history.proceedings import Proceedings
-from harness.runner.peers import Peers, remotes
+from harness.runner.peers import Peers
+from harness.runner.sockets import remotes
 from harness.system.service import Peer
 
 PROXIED = Peer("producer-1.1", "172.20.0.2", 40_000, "node-1")

@@ -109,6 +109,11 @@ class LocalTopology:
     def prepare(self, verbs: frozenset[str]) -> None:
         """Nothing is needed beforehand."""
 
+    @property
+    def counts(self) -> str:
+        """Proxies count bytes."""
+        return "bytes_dropped"
+
     def sever(self, cuts: Sequence[Cut]) -> None:
         """Local processes share one network: raises Refused."""
         raise Refused("nodes that are local processes cannot be kept apart", cure="use the engine `containers`")

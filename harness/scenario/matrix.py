@@ -185,7 +185,7 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
     if "acknowledgements" in fault.needs.capabilities and promise.ack is AckKind.AUTOMATIC:
         return f"{configuration.name} acknowledges as it sends: consumers have nothing to say that could be lost"
     if "several" in fault.needs.capabilities and len(configuration.nodes()) == 1:
-        return f"{configuration.name} has a single node: all of them are kill_leader"
+        return f"{configuration.name} has a single node: there is none beside it"
     if getattr(fault, "role", None) is Role.FOLLOWER and len(configuration.nodes()) == 1:
         return f"{configuration.name} has a single node, which has no follower"
     at = getattr(fault, "at", None)

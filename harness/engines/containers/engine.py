@@ -109,6 +109,11 @@ class ContainerTopology:
             self.fence = Fence(self.yard, tuple(self.made), self.run, self.stem)
             self.fence.make()
 
+    @property
+    def counts(self) -> str:
+        """The kernel counts packets."""
+        return "packets_dropped"
+
     def sever(self, cuts: Sequence[Cut]) -> None:
         """Drop what is sent in these directions, at the receivers."""
         self.prepare(frozenset({"sever"}))
