@@ -15,7 +15,6 @@ from harness.clock import until
 from harness.engines.containers import api, sidecar
 from harness.engines.containers.engine import Containers, ContainerTopology
 from harness.engines.containers.sidecar import Fence, sixes
-from harness.engines.processes import Processes
 from harness.errors import Refused, Trouble
 from harness.faults.partition import (
     Bridge,
@@ -108,11 +107,6 @@ def test_a_random_partition_is_the_same_for_the_same_choice_and_every_one_that_i
 )
 def test_its_json_reads_back_to_the_same_fault(fault: Isolate | Bridge | Ring | RandomPartition | Halves) -> None:
     assert from_plain(type(fault), to_plain(fault)) == fault
-
-
-def test_local_processes_cannot_be_kept_apart_and_it_is_known_beforehand() -> None:
-    assert "sever" not in Processes().offers().verbs
-    assert "sever" in Containers().offers().verbs
 
 
 @pytest.fixture
