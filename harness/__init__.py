@@ -50,11 +50,16 @@ if TYPE_CHECKING:
     from harness.faults.node import Stop as Stop
     from harness.faults.nothing import Nothing as Nothing
     from harness.faults.partition import Bridge as Bridge
+    from harness.faults.partition import Halves as Halves
     from harness.faults.partition import Isolate as Isolate
+    from harness.faults.partition import RandomPartition as RandomPartition
     from harness.faults.partition import Ring as Ring
     from harness.faults.power import PowerLoss as PowerLoss
     from harness.faults.power import PowerLossOfSeveral as PowerLossOfSeveral
     from harness.faults.power import RollingPowerLoss as RollingPowerLoss
+    from harness.faults.restart import CrashLoop as CrashLoop
+    from harness.faults.restart import Restart as Restart
+    from harness.faults.restart import Rolling as Rolling
     from harness.faults.standstill import AbruptClose as AbruptClose
     from harness.faults.standstill import PauseClient as PauseClient
     from harness.faults.throughput import Bandwidth as Bandwidth
@@ -100,6 +105,7 @@ if TYPE_CHECKING:
     LEADER = Role.LEADER
     FOLLOWER = Role.FOLLOWER
     ANY_NODE = Role.ANY_NODE
+    CLIENT_NODE = Role.CLIENT_NODE
 
 _MODULES = {
     "harness.brokers.memory.configuration": ("Memory",),
@@ -118,7 +124,8 @@ _MODULES = {
     "harness.faults.memory": ("MemoryAlarm", "OutOfMemory"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
-    "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
+    "harness.faults.partition": ("Bridge", "Halves", "Isolate", "RandomPartition", "Ring"),
+    "harness.faults.restart": ("CrashLoop", "Restart", "Rolling"),
     "harness.faults.nothing": ("Nothing",),
     "harness.faults.throughput": ("Bandwidth", "Fragment"),
     "harness.faults.standstill": ("AbruptClose", "PauseClient"),
@@ -151,7 +158,7 @@ _MODULES = {
     "harness.system.topology": ("Direction",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-_ROLES = ("PRODUCER", "CONSUMER", "BOTH", "LEADER", "FOLLOWER", "ANY_NODE")
+_ROLES = ("PRODUCER", "CONSUMER", "BOTH", "LEADER", "FOLLOWER", "ANY_NODE", "CLIENT_NODE")
 
 __all__ = sorted([*_HOMES, *_ROLES])
 

@@ -69,7 +69,8 @@ class AckKind(IntEnum):
 
 
 class Role(StrEnum):
-    """Whom a fault may hit. Node roles are resolved by asking the broker at the moment of injection."""
+    """Whom a fault may hit. Node roles are resolved at the moment of injection: the broker says who leads, the kernel
+    which node a client is connected to (`CLIENT_NODE`)."""
 
     PRODUCER = "producer"
     CONSUMER = "consumer"
@@ -77,6 +78,7 @@ class Role(StrEnum):
     LEADER = "leader"
     FOLLOWER = "follower"
     ANY_NODE = "any_node"
+    CLIENT_NODE = "client_node"
 
 
 class CrashPoint(StrEnum):

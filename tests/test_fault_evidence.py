@@ -18,6 +18,7 @@ from harness.faults.conduct import DoubleAcknowledgement, Hoard, SlowConsumer, W
 from harness.faults.fault import Fault
 from harness.faults.network import Disconnect, Latency, Stall
 from harness.faults.node import Kill, Pause, Stop
+from harness.faults.restart import CrashLoop, Restart
 from harness.faults.standstill import AbruptClose, PauseClient
 from harness.guarantee import Status
 from harness.history.terms import InjectionTerms
@@ -58,6 +59,30 @@ def cuts_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ProxyLink, "disconnect", lambda self: None)
 
 
+def starts_late(patch: pytest.MonkeyPatch) -> None:
+    """The first start goes nowhere; the one that mends does not."""
+    start, calls = ProcessNode.start, [0]
+
+    def late(self: ProcessNode) -> None:
+        calls[0] += 1
+        if calls[0] > 1:
+            start(self)
+
+    patch.setattr(ProcessNode, "start", late)
+
+
+def survives_the_second(patch: pytest.MonkeyPatch) -> None:
+    """Of several SIGKILLs of a node the second goes nowhere."""
+    kill, calls = ProcessNode.kill, [0]
+
+    def skip(self: ProcessNode) -> None:
+        calls[0] += 1
+        if calls[0] != 2:
+            kill(self)
+
+    patch.setattr(ProcessNode, "kill", skip)
+
+
 FAULTS: dict[str, tuple[Fault, Memory, Disarm]] = {
     "latency": (Latency(), CONFIRMED, without(ProxyLink, "latency")),
     "latency of producers that nobody answers": (
@@ -84,6 +109,11 @@ FAULTS: dict[str, tuple[Fault, Memory, Disarm]] = {
     "kill of a node": (Kill(), CONFIRMED, without(ProcessNode, "kill")),
     "stop of a node": (Stop(), CONFIRMED, without(ProcessNode, "stop")),
     "pause of a node": (Pause(), CONFIRMED, without(ProcessNode, "pause")),
+    "kill of a client's node": (Kill(Role.CLIENT_NODE), CONFIRMED, without(ProcessNode, "kill")),
+    "restart of a node": (Restart(), CONFIRMED, without(ProcessNode, "kill")),
+    "restart of a node that is never started again": (Restart(), CONFIRMED, starts_late),
+    "restart of a node in order": (Restart(how="stop"), CONFIRMED, without(ProcessNode, "stop")),
+    "crash loop": (CrashLoop(lives_ms=100), CONFIRMED, survives_the_second),
     "kill of a consumer": (KillClient(Role.CONSUMER), CONFIRMED, outlives_the_first),
     "kill of a producer": (KillClient(Role.PRODUCER), CONFIRMED, outlives_the_first),
     "crash point": (

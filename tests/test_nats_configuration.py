@@ -64,7 +64,9 @@ def test_clusters_route_to_each_other_and_advertise_nothing():
     assert "no_advertise: true" in text
     assert f"<<address:{first.name}:cluster>>" in text
     assert f"<<address:{third.name}:cluster>>" in text
-    assert f"<<address:{second.name}:cluster>>" not in text
+    routes = text[text.index("routes:") :]
+    assert f"<<address:{second.name}:cluster>>" not in routes
+    assert f'advertise: "<<address:{second.name}:cluster>>"' in text
     assert set(second.services) == {"client", "cluster", "monitor"}
 
 

@@ -16,8 +16,9 @@ import pytest
 import harness.runner.peers as peers_module
 from harness.errors import Trouble
 from harness.history.proceedings import Proceedings
-from harness.runner.peers import Peers, remotes
-from harness.system.service import Peer
+from harness.runner.peers import Peers
+from harness.runner.sockets import remotes
+from harness.system.service import Peer, View
 
 PROXIED = Peer("producer-1.1", "172.20.0.2", 40_000, "node-1")
 
@@ -55,7 +56,7 @@ def checked(
     monkeypatch.setattr(peers_module, "LISTED_WITHIN_S", 0.05)
     proceedings = Proceedings(tmp_path)
     Peers(
-        cast(Any, SimpleNamespace(peers=broker_peers)),
+        cast(Any, SimpleNamespace(peers=broker_peers, views=lambda: {"node-1": View(("node-2",), "node-2")})),
         cast(Any, SimpleNamespace(proxy_peers=lambda: frozenset({"172.20.0.2"}))),
         cast(Any, SimpleNamespace(all=lambda: [client], living=lambda: [client])),
         proceedings,
@@ -63,6 +64,7 @@ def checked(
     proceedings.close()
     (path,) = tmp_path.iterdir()
     found: dict[str, Any] = json.loads(path.read_text().splitlines()[-1])
+    assert found["members"] == {"node-1": "sees node-2; leader node-2"}
     return found
 
 

@@ -42,6 +42,15 @@ def test_filled_in(text: str, rendered: str) -> None:
     assert render(text, "nats-1", SITES) == rendered
 
 
+def test_a_way_of_its_own_to_another_node_is_that_nodes_port() -> None:
+    ways = {("nats-1", "client"): 16001, ("nats-2", "client"): 9}
+    site = Site(listen_host="127.0.0.1", host="h", ports={"client": 1}, data="", files={}, ways=ways)
+    text = "<<address:nats-2:client>> <<port:nats-2:client>> <<port:client>>"
+    assert render(text, "nats-1", {**SITES, "nats-2": site}) == "h:16001 16001 4222"
+    assert render(text, "nats-2", {**SITES, "nats-2": site}) == "h:9 9 1"
+    assert render(text, "nats-3", {**SITES, "nats-2": site, "nats-3": SITES["nats-1"]}) == "h:1 1 4222"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

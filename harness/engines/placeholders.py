@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from harness.errors import Refused
@@ -31,7 +31,8 @@ _FORMS = {
 class Site:
     """Where one node is: what it listens on, where the other nodes reach it, where its data and files are.
 
-    `ports`: service -> the port, the same on both sides. `files`: key of the spec's `files` -> the path it has here.
+    `ports`: service -> the port, the same on both sides, unless `ways` has another one for a node that wants to reach
+    it: (that node, service) -> the port of the way there. `files`: key of the spec's `files` -> the path it has here.
     """
 
     listen_host: str
@@ -39,6 +40,7 @@ class Site:
     ports: Mapping[str, int]
     data: str
     files: Mapping[str, str]
+    ways: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ def render(text: str, node: str, sites: Mapping[str, Site]) -> str:
         if words[-1] not in site.ports:
             raise refused("service", words[-1], site.ports)
         port = site.ports[words[-1]]
+        if len(words) == 2:
+            port = site.ways.get((node, words[1]), port)
         if word == "port":
             return str(port)
         return f"{own.listen_host if word == 'listen' else site.host}:{port}"

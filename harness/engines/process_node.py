@@ -133,7 +133,8 @@ class LocalProcess:
         pid = self._process.pid
         if state is NodeState.EXITED:
             return NodeStatus(state, None, None, self._process.returncode)
-        return NodeStatus(state, pid, started_ticks(pid))
+        ticks = started_ticks(pid)
+        return NodeStatus(state, pid, ticks, ticks=ticks)
 
     def last_lines(self, lines: int) -> str:
         """The end of its log, of which it reads at most 64 KiB."""

@@ -20,6 +20,7 @@ from harness.engines.placeholders import Rendered, Site, render_spec
 from harness.engines.ports import Ports
 from harness.engines.process_node import LocalProcess, ProcessNode, command, environment, required
 from harness.engines.references import executable
+from harness.engines.routes import Routes
 from harness.errors import Refused, Trouble
 from harness.ledger import DIRECTORY, Ledger, new_mark
 from harness.system.disk import Disk
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from harness.engines.link import Door, Links, ProxyLink
 
 TOXIPROXY = "toxiproxy"
+_TOGETHER = "nodes that are local processes cannot be kept apart, unless they are NATS servers"
+_APART = "use the engine `containers`"
+_ROUTES = {"nats": "cluster"}
+"""Program -> the service by which its nodes reach each other, over connections that can be led through proxies."""
+
 _ATTEMPTS = 3
 _PORT_TAKEN = ("address already in use", "eaddrinuse", "bind:")
 _SETTLE_S = 1.0
@@ -65,6 +71,8 @@ class LocalTopology:
     epmd: LocalProcess | None = None
     """Where Erlang nodes find each other: one for all, or the first node's would die and freeze with that node."""
     made: dict[str, ProcessNode] = field(default_factory=dict)
+    routes: Routes | None = None
+    """The ways between nodes that can be kept apart."""
     sites: dict[str, Site] = field(default_factory=dict)
     rendered: dict[str, Rendered] = field(default_factory=dict)
     _taken: list[int] = field(default_factory=list)
@@ -117,16 +125,27 @@ class LocalTopology:
     def settle(self) -> None:
         """There are no disks of their own."""
 
+    @property
+    def counts(self) -> str:
+        """Proxies count bytes."""
+        return "bytes_dropped"
+
     def sever(self, cuts: Sequence[Cut]) -> None:
-        """Local processes share one network: raises Refused."""
-        raise Refused("nodes that are local processes cannot be kept apart", cure="use the engine `containers`")
+        """Drop what is sent in these directions, in the proxies between the nodes."""
+        if self.routes is None:
+            raise Refused(_TOGETHER, cure=_APART)
+        for cut in cuts:
+            self.made[cut.source].used = self.made[cut.target].used = True
+        self.routes.sever(cuts)
 
     def dropped(self) -> Mapping[Cut, int]:
-        """Nothing is ever severed."""
-        return {}
+        """Bytes dropped in each severed direction."""
+        return {} if self.routes is None else self.routes.dropped()
 
     def rejoin(self) -> None:
-        """Nothing is ever severed."""
+        """Let everything through again."""
+        if self.routes is not None and self.links_made is not None:
+            self.routes.rejoin()
 
     def describe(self) -> Mapping[str, object]:
         """Executables and rendered files."""
@@ -173,6 +192,9 @@ class LocalTopology:
         """Directory, ports, files: everything but processes."""
         self._entry = self.ledger.add(DIRECTORY, path=str(self.directory))
         self.directory.mkdir(mode=0o700)
+        routed = [spec.name for spec in specs if _ROUTES.get(spec.program, "") in spec.services]
+        if len(routed) > 1:
+            self.routes = Routes.between(routed, self._take)
         for spec in specs:
             own = self.directory / spec.name
             (own / "data").mkdir(parents=True)
@@ -185,6 +207,7 @@ class LocalTopology:
                 ports={service: self._take() for service in spec.services},
                 data=str(own / "data"),
                 files={path: str(own / PurePosixPath(path).name) for path in spec.files},
+                ways=self._ways(spec),
             )
         epmd_port = None
         if any(spec.program == "rabbitmq" for spec in specs) and (epmd := executable("epmd")):
@@ -193,6 +216,11 @@ class LocalTopology:
             self.epmd = self._helper("epmd", argv)
         for spec in specs:
             self._prepare_node(spec, epmd_port)
+
+    def _ways(self, spec: NodeSpec) -> Mapping[tuple[str, str], int]:
+        if self.routes is None or spec.program not in _ROUTES:
+            return {}
+        return {(node, _ROUTES[spec.program]): port for node, port in self.routes.to(spec.name).items()}
 
     def _prepare_node(self, spec: NodeSpec, epmd_port: int | None) -> None:
         own, site = self.directory / spec.name, self.sites[spec.name]
@@ -213,7 +241,7 @@ class LocalTopology:
         self.made[spec.name] = ProcessNode(spec.name, spec, process)
 
     def start(self) -> None:
-        """The proxy and every node; returns when each listens on its first service, or has run for a second; one that
+        """The proxy, then every node; returns when each listens on its first service, or has run for a second; one that
         has exited is Trouble."""
         from harness.engines.link import Links
         from harness.engines.proxy import Server
@@ -225,16 +253,19 @@ class LocalTopology:
             epmd.start()
             port, said = int(epmd.argv[2]), partial(epmd.last_lines, 3)
             until(lambda: _all_listened_on([port]), within_s=5.0, what="epmd to listen", last_seen=said)
-        for process in [self.proxy, *(node.process for node in self.made.values())]:
-            process.start()
+        self.proxy.start()
         server = Server("127.0.0.1", api)
         self.links_made = Links(server, LocalDoors(self.ports), self._upstream)
         until(
-            lambda: self._exited() or server.alive() is None,
+            lambda: _is_exited(self.proxy) or server.alive() is None,
             within_s=10.0,
             what="toxiproxy-server to answer",
             last_seen=lambda: str(server.alive()),
         )
+        if self.routes is not None:  # before the nodes, which would wait a second before they dialled again
+            self.routes.make(server, lambda name: self._upstream(name, _ROUTES[self.made[name].spec.program]))
+        for node in self.made.values():
+            node.process.start()
         listening = [port for site in self.sites.values() for port in list(site.ports.values())[:1]]
         happens(lambda: self._exited() or _all_listened_on(listening), within_s=_SETTLE_S)
         if exited := self._exited():
@@ -275,11 +306,12 @@ class Processes:
     name = "processes"
 
     def offers(self) -> Needs:
-        """Every verb of nodes and links; clusters, all on 127.0.0.1."""
+        """Every verb of nodes and links; clusters, all on 127.0.0.1; of these, NATS can be kept apart."""
         nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
         links = {"disconnect", "latency", "blackhole", "stall", "heal"}
         links |= {"limit", "cut_after", "fragment", "slow_close", "reset_new"}
-        return Needs(verbs=frozenset(nodes | links), capabilities=frozenset({"processes", "cluster"}))
+        verbs = frozenset(nodes | links | {"sever"})
+        return Needs(verbs=verbs, capabilities=frozenset({"processes", "cluster"}))
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
         """Why these nodes cannot be made here, with the cure, or None."""
@@ -290,6 +322,8 @@ class Processes:
                 command(spec, nothing)
                 if spec.version is not None:
                     return f"the engine `processes` runs the installed {spec.program}, and cannot choose {spec.version}"
+                if "sever" in verbs and spec.program not in _ROUTES:
+                    raise Refused(_TOGETHER, cure=_APART)
         except Refused as refused:
             return str(refused)
         return None
@@ -313,6 +347,10 @@ class Processes:
             else:
                 return topology
         raise refusals[-1]
+
+
+def _is_exited(process: LocalProcess | None) -> bool:
+    return process is None or process.state() is NodeState.EXITED
 
 
 def _port_was_taken(trouble: Trouble) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.errors import Refused
-from harness.faults.node import CALLED, refuse_client_roles
+from harness.faults.roles import CALLED, refuse_client_roles
 from harness.operation import Evidence, Role
 from harness.system.system import Measure, System
 from harness.system.topology import Equipment, Needs, Node, NodeState

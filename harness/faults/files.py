@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.errors import Refused, Trouble
-from harness.faults.node import CALLED, refuse_client_roles
+from harness.faults.roles import CALLED, refuse_client_roles
 from harness.operation import Evidence, Role
 from harness.system.disk import Altered, Disk, Found
 from harness.system.system import Measure, System

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.faults.node import CALLED, Ends, refuse_client_roles
+from harness.faults.node_ends import Losses
+from harness.faults.roles import CALLED, refuse_client_roles
 from harness.faults.silence import Heard, unheard
 from harness.operation import Evidence, Role
 from harness.system.system import Measure, System
@@ -98,7 +99,7 @@ class OutOfMemory:
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
         """Take it; it bites when clients lose their connections with the broker, or when it is seen to have ended."""
         node = system.find(self.role, choice)
-        before, ends = node.status(), Ends(system)
+        before, ends = node.status(), Losses(system)
         try:
             kills = node.exhaust_memory()
             gone_ns = system.now_ns()

@@ -14,7 +14,8 @@ from typing import ClassVar, Literal
 
 from harness.clock import happens
 from harness.errors import Refused
-from harness.faults.node import CALLED, Ends, at_once, by_node, refuse_client_roles
+from harness.faults.node_ends import Losses, at_once, by_node
+from harness.faults.roles import CALLED, refuse_client_roles
 from harness.operation import Evidence, Role
 from harness.system.system import Measure, System
 from harness.system.topology import Equipment, Needs, Node, NodeState
@@ -44,7 +45,7 @@ class _Loss:
         self._answers: dict[str, str] = {}
         self._errors: dict[str, str] = {}
         self._recovery: dict[str, bool] = {}
-        self._ends = Ends(system)
+        self._ends = Losses(system)
         self.lost_ns = 0
 
     def happen(self) -> None:

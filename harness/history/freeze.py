@@ -6,7 +6,7 @@ was not read stays unread, and the terms say that the run was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -206,11 +206,7 @@ def _terms(
         )
         values["census_corrupt"] = census["corrupt"]
         values["census_foreign"] = census["foreign"]
-    values["injections"] = tuple(
-        InjectionTerms(**{**_without(line, "kind"), "targets": tuple(line["targets"])})
-        for line in lines
-        if line["kind"] == "injection"
-    )
+    values["injections"] = tuple(_injections(lines))
     values["claims"] = tuple(Claimed(**claim) for claim in stated.get("claims", ()))
     # One stranger is enough to say no; to say yes, every time it was asked must have had an answer.
     asked = [line["ok"] for line in peers]
@@ -223,6 +219,23 @@ def _terms(
     values["acknowledged_by"] = AcknowledgedBy(values["acknowledged_by"])
     values["ack"] = AckKind(values["ack"])
     return Terms(**values)
+
+
+def _injections(lines: list[dict[str, Any]]) -> Iterator[InjectionTerms]:
+    """Each injection; what nodes said of each other once all had recovered from it was written down just before it."""
+    members: object = None
+    for line in lines:
+        if line["kind"] == "peers":
+            members = line.get("members")
+        elif line["kind"] == "injection":
+            after = {"members_after_recovery": members} if members and line.get("recovered_ns") is not None else {}
+            yield InjectionTerms(
+                **{
+                    **_without(line, "kind"),
+                    "targets": tuple(line["targets"]),
+                    "facts": {**line.get("facts", {}), **after},
+                }
+            )
 
 
 def _without(line: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ killed can still be judged. Times are ns of the run. Kinds of lines, by their fi
     phase      phase, trial, begin_ns, end_ns
     injection  the fields of InjectionTerms
     health     time_ns, client, member, state, value, planned
-    peers      ok (every client connection came from the proxy), strangers
+    peers      ok (every client connection came from the proxy), strangers; members: what each node said of the others
     census     found, places, sequences, dropped, ...: the fields of Census
     effects    rows of (message, count, first_ns, last_ns), in the order of their first writing
 """

@@ -24,6 +24,7 @@ from harness.history.journal import CRASH, HEAD_SIZE, Head
 from harness.history.proceedings import Proceedings
 from harness.ledger import MARK, PROCESS, Ledger, new_mark, started_ticks
 from harness.operation import Conduct, Crash, CrashPoint, Role, Stage
+from harness.runner.sockets import remotes
 from harness.system.system import Client, Counters
 
 WATCH_S = 0.003
@@ -76,6 +77,12 @@ class ClientProcess:
     def prefetch(self) -> int:
         """Deliveries that it may hold."""
         return self.spec.prefetch
+
+    def node(self) -> str | None:
+        """The node whose link the kernel shows it connected to; None while it has no connection."""
+        links = {(host, port): node for node, host, port in self.spec.addresses}
+        there = [links[far_end] for far_end in remotes(self.pid) if far_end in links] if self.alive() else []
+        return there[0] if there and self.counters().connected else None
 
     def counters(self) -> Counters:
         """Read from the head of its journal."""

@@ -3,25 +3,24 @@
 The broker says from which address each connection came. Where proxy and clients share one address, as local processes
 do, that tells nothing; so the kernel is asked, too, whom each client's process is connected to: only the doors of its
 own links are allowed. A client that is connected and that the broker does not list has not been proved.
+
+It is asked when the system is whole, at the start and after each recovery; what each node then says of the others is
+written down with it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from harness.clock import happens
 from harness.errors import Trouble
 from harness.history.proceedings import Proceedings
 from harness.runner.crew import ClientProcess, Crew
-from harness.system.service import Broker, Peer
+from harness.runner.sockets import remotes
+from harness.system.service import Broker, Peer, told_views
 from harness.system.topology import Topology
 
 LISTED_WITHIN_S = 3.0
-_ESTABLISHED = "01"
 
 
 class Peers:
@@ -67,6 +66,7 @@ class Peers:
             strangers=strangers,
             seen=sorted({peer.client for peer in listed} & names),
             why_not=why_not,
+            members=told_views(self._broker.views()),
         )
 
     def _connected(self) -> Sequence[ClientProcess]:
@@ -77,30 +77,3 @@ def _past(client: ClientProcess) -> list[str]:
     """Addresses that a client's process is connected to, beside the doors of its links."""
     doors = {(host, port) for _, host, port in client.spec.addresses}
     return [f"{host}:{port}" for host, port in sorted(remotes(client.pid) - doors)]
-
-
-def remotes(pid: int) -> set[tuple[str, int]]:
-    """The far ends of all TCP connections of a process, as the kernel lists them; none of one that has ended."""
-    inodes = set()
-    try:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
-        tables = [Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
-    except OSError:
-        return set()
-    rows = [row.split() for table in tables for row in table]
-    return {_address(row[2]) for row in rows if row[3] == _ESTABLISHED and row[9] in inodes}
-
-
-def _address(text: str) -> tuple[str, int]:
-    """An address as /proc/net/tcp writes it: 32-bit words, each as this machine stores it.
-
-    >>> _address("0100007F:1F90")
-    ('127.0.0.1', 8080)
-    """
-    digits, _, port = text.partition(":")
-    words = [bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address), int(port, 16)

@@ -190,7 +190,7 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
     if "memory_alarm" in fault.needs.capabilities and configuration.family != "rabbitmq":
         return f"{configuration.name} knows no memory alarm: RabbitMQ does"
     if "several" in fault.needs.capabilities and len(configuration.nodes()) == 1:
-        return f"{configuration.name} has a single node: all of them are kill_leader"
+        return f"{configuration.name} has a single node: there is none beside it"
     if getattr(fault, "role", None) is Role.FOLLOWER and len(configuration.nodes()) == 1:
         return f"{configuration.name} has a single node, which has no follower"
     at = getattr(fault, "at", None)

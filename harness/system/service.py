@@ -102,6 +102,32 @@ class Peer:
     node: str
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one node says of its cluster: the members that it is connected to, by name, itself not among them; whom it
+    takes for the leader of the cell's queue or stream ("" for nobody, or where it cannot say); for how long it has
+    been up."""
+
+    sees: tuple[str, ...]
+    leader: str
+    up_s: float | None = None
+
+
+def told_views(views: Mapping[str, View | None]) -> dict[str, str]:
+    """Each node's view in words, for evidence; that of a node that does not answer, too.
+
+    >>> told_views({"nats-1": View(("nats-2",), "nats-2", 3.14), "nats-2": None})
+    {'nats-1': 'sees nats-2; leader nats-2; up 3.1 s', 'nats-2': 'silent'}
+    """
+    return {
+        node: "silent"
+        if view is None
+        else f"sees {', '.join(view.sees) or 'nobody'}; leader {view.leader or 'unknown'}"
+        + ("" if view.up_s is None else f"; up {view.up_s:.1f} s")
+        for node, view in views.items()
+    }
+
+
 class Broker(Protocol):
     """Our end of one configuration on one topology, for one cell after another.
 
@@ -126,6 +152,11 @@ class Broker(Protocol):
     def leader(self) -> str:
         """Name of the node that leads the cell's queue or stream (of a single node: that node). Asked now, of the
         broker, over a persistent connection. Raises Trouble when nobody leads."""
+        ...
+
+    def views(self) -> Mapping[str, View | None]:
+        """What each node says of its cluster now, by node; None of one that does not say it within about a second. All
+        are asked at once, each over a connection of its own; never raises for a node that is down."""
         ...
 
     def version(self) -> str:

@@ -78,6 +78,10 @@ class Client(Protocol):
         """Deliveries that a consumer may hold."""
         ...
 
+    def node(self) -> str | None:
+        """Name of the node that it is connected to now, through its link; None while it is connected to none."""
+        ...
+
     def counters(self) -> Counters:
         """What it has done so far."""
         ...
@@ -170,6 +174,8 @@ class System:
         nodes = list(self.topology.nodes.values())
         if role is Role.ANY_NODE:
             return nodes[choice % len(nodes)]
+        if role is Role.CLIENT_NODE:
+            return self.seat(choice)[1]
         leader = nodes[0].name if len(nodes) == 1 else self.broker.leader()
         if role is Role.LEADER:
             return self.topology.nodes[leader]
@@ -178,7 +184,15 @@ class System:
             if not followers:
                 raise Refused("a single node has no follower", cure="use a configuration with three nodes")
             return followers[choice % len(followers)]
-        raise Refused(f"{role} is not a role of nodes", cure="use leader, follower or any_node")
+        raise Refused(f"{role} is not a role of nodes", cure="use leader, follower, any_node or client_node")
+
+    def seat(self, choice: int = 0) -> tuple[Client, Node]:
+        """A client that is connected, and the node that it is connected to. Raises Trouble when none is."""
+        seats = [(client, node) for client in self.crew.living() if (node := client.node()) is not None]
+        if not seats:
+            raise Trouble("no client is connected to any node")
+        client, node = seats[choice % len(seats)]
+        return client, self.topology.nodes[node]
 
     def client_links(self, role: Role) -> list[Link]:
         """Links of the client slots of that role (PRODUCER, CONSUMER or BOTH), to every node."""

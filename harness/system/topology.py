@@ -112,12 +112,15 @@ class NodeState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """State of a node as its engine sees it. `pid`: of the broker's first process, with `started` (ns of the boot's
-    monotonic clock or ticks: any value that differs for another process); `exit_code` when it exited."""
+    monotonic clock or ticks: any value that differs for another process); `exit_code` when it exited. `ticks`: when
+    this machine's kernel says that `pid` started, in clock ticks since boot; None where it does not run that process,
+    as with an engine elsewhere."""
 
     state: NodeState
     pid: int | None
     started: int | None
     exit_code: int | None = None
+    ticks: int | None = None
 
     def __str__(self) -> str:
         return f"exited {self.exit_code}" if self.state is NodeState.EXITED else str(self.state)
@@ -343,12 +346,18 @@ class Topology(Protocol):
         """Write to the nodes' own disks what the kernel still holds for them, as if it had been there for long."""
         ...
 
+    @property
+    def counts(self) -> str:
+        """What `dropped` counts: "packets_dropped" or "bytes_dropped"."""
+        ...
+
     def sever(self, cuts: Sequence[Cut]) -> None:
-        """Drop every packet of these directions between nodes; links of clients are not touched."""
+        """Drop everything that is sent in these directions between nodes; links of clients are not touched."""
         ...
 
     def dropped(self) -> Mapping[Cut, int]:
-        """Packets dropped in each severed direction so far, as the kernel counts them."""
+        """How much was dropped in each severed direction so far: packets as the kernel counts them, or bytes as the
+        proxies between nodes do, which may have to end their connections to know it. Called once, before `rejoin`."""
         ...
 
     def rejoin(self) -> None:

@@ -6,6 +6,7 @@ CLASSIC = RabbitMQ("control-classic", queue=Classic())
 QUORUM = RabbitMQ("control-quorum", members=3, queue=Quorum())
 R1 = Nats("control-r1", jetstream=JetStream())
 R3 = Nats("control-r3", members=3, jetstream=JetStream(replicas=3), acknowledge="confirmed")
+R5 = Nats("control-r5", members=5, jetstream=JetStream(replicas=5), acknowledge="confirmed")
 
 LOAD = Steady(rate_hz=500, producers=2)
 

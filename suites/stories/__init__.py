@@ -1,1 +1,1 @@
-"""What is told of brokers, tried: each story is a claim and what it hangs on."""
+"""What is told of brokers, tried: longer faults, each a claim and what it hangs on."""

@@ -10,7 +10,7 @@ from harness.brokers.memory import wire
 from harness.brokers.memory.configuration import SERVICE, Memory
 from harness.errors import Trouble
 from harness.operation import decode_payload
-from harness.system.service import Census, Peer
+from harness.system.service import Census, Peer, View
 from harness.system.topology import Topology
 
 ANSWER_S = 5.0
@@ -51,6 +51,10 @@ class Broker:
     def leader(self) -> str:
         """The one node."""
         return self._node
+
+    def views(self) -> Mapping[str, View | None]:
+        """There is one node, and it leads."""
+        return {self._node: None if self.whole() else View((), self._node)}
 
     def version(self) -> str:
         """The version that the server declares."""

@@ -13,9 +13,10 @@ from harness.brokers.nats.audit import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, tak
 from harness.brokers.nats.configuration import CLIENT, MONITOR, JetStream, Nats
 from harness.brokers.nats.gateway import Gateway, Reply, error_code, error_of, is_unavailable
 from harness.brokers.nats.monitor import Monitor
+from harness.brokers.nats.views import ask_views
 from harness.clock import until
 from harness.errors import Trouble
-from harness.system.service import Census, Peer
+from harness.system.service import Census, Peer, View
 from harness.system.topology import Topology
 
 SLOT = "harness"
@@ -89,6 +90,10 @@ class Broker:
         if self._configuration.jetstream is None:
             raise Trouble("core NATS has no leader", cure="let the fault hit any_node")
         return until(self._claimed_leader, within_s=LEADER_S, what=f"a leader of stream {self._stream!r}")
+
+    def views(self) -> Mapping[str, View | None]:
+        """What each server's monitoring says of its routes and of the stream's leader."""
+        return ask_views(self._monitor, self._nodes, self._stream)
 
     def version(self) -> str:
         """The version that the servers declare."""

@@ -202,6 +202,8 @@ core NATS knows no acknowledgement)
                 "cluster {",
                 "  name: assay",
                 f'  listen: "<<listen:{CLUSTER}>>"',
+                # Where others are told that this one is: they go the way that they were given, and learn no other.
+                f'  advertise: "<<address:{name}:{CLUSTER}>>"',
                 "  no_advertise: true  # a client that learns of other servers could go round its proxy",
                 "  routes: [",
                 *(f'    "nats://<<address:{other}:{CLUSTER}>>"' for other in others),

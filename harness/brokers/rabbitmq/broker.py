@@ -23,9 +23,10 @@ from harness.brokers.rabbitmq.management import (
     replicas_path,
 )
 from harness.brokers.rabbitmq.metrics import read_counters
+from harness.brokers.rabbitmq.views import ask_views
 from harness.clock import happens, until
 from harness.errors import Trouble
-from harness.system.service import Census, Peer
+from harness.system.service import Census, Peer, View
 from harness.system.topology import Topology
 
 SLOT = "harness"
@@ -154,6 +155,11 @@ class Broker:
 
     def _replicas(self) -> Sequence[Replica]:
         return read_replicas(self._management.ask_any("GET", replicas_path(VHOST, self._queue)).body)
+
+    def views(self) -> Mapping[str, View | None]:
+        """What each member's management says of the others, and of the queue's leader."""
+        replicated = isinstance(self._configuration.queue, Quorum)
+        return ask_views(self._management, self._names, VHOST, self._queue, replicated=replicated)
 
     def version(self) -> str:
         """The version that the broker declares."""

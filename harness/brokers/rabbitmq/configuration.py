@@ -102,7 +102,8 @@ class RabbitMQ:
     `members`: nodes of the cluster. `confirms`: whether the broker answers publishes. `acknowledge`: whether a delivery
     is settled by the client, or by the broker as it sends it. `persistent`: delivery mode of each message.
     `mandatory`: whether an unroutable message is returned; only with confirms, which tell when a return may come no
-    more. `heartbeat_s`: of both ends. `version`: of the broker, None for the pinned one.
+    more. `heartbeat_s`: of both ends. `net_ticktime_s`: after about so long a member gives up another one that it hears
+    nothing from, and calls it down; None for Erlang's own, 60 s. `version`: of the broker, None for the pinned one.
 
     >>> RabbitMQ("quorum-confirms", members=3).name
     'rabbitmq-quorum-confirms'
@@ -122,6 +123,7 @@ heartbeat_s=0 (1 to 60)
     persistent: bool = True
     mandatory: bool = True
     heartbeat_s: int = 2
+    net_ticktime_s: int | None = None
     version: str | None = None
 
     def __post_init__(self) -> None:
@@ -135,6 +137,12 @@ heartbeat_s=0 (1 to 60)
                 ("queue", self.queue, "Classic(...) or Quorum(...)", isinstance(self.queue, Classic | Quorum)),
                 ("acknowledge", self.acknowledge, "manual or automatic", self.acknowledge in ("manual", "automatic")),
                 ("heartbeat_s", self.heartbeat_s, "1 to 60", 1 <= self.heartbeat_s <= 60),
+                (
+                    "net_ticktime_s",
+                    self.net_ticktime_s,
+                    "4 to 120 in a cluster, or None",
+                    self.net_ticktime_s is None or (4 <= self.net_ticktime_s <= 120 and self.members > 1),
+                ),
                 (
                     "version",
                     self.version,
@@ -161,14 +169,14 @@ heartbeat_s=0 (1 to 60)
         return self.mandatory and self.confirms
 
     def nodes(self) -> tuple[NodeSpec, ...]:
-        """One broker each. They depend on nothing but the number of members, heartbeat and version."""
+        """One broker each. They depend on nothing but the number of members, heartbeat, net_ticktime and version."""
         names = [f"rabbit-{number}" for number in range(1, self.members + 1)]
         return tuple(self._node(name, names) for name in names)
 
     def _node(self, name: str, names: list[str]) -> NodeSpec:
         files = {
             _CONFIG: self._conf(names),
-            _ADVANCED: _ADVANCED_TEXT,
+            _ADVANCED: self._advanced(),
             _PLUGINS: "[rabbitmq_management,rabbitmq_prometheus].\n",
         }
         # Both are the defaults inside a container; as a local process a node has directories of its own.
@@ -221,6 +229,11 @@ heartbeat_s=0 (1 to 60)
             ]
         return "\n".join(lines) + "\n"
 
+    def _advanced(self) -> str:
+        if self.net_ticktime_s is None:
+            return _ADVANCED_TEXT
+        return _ADVANCED_TEXT.replace("[\n", f"[\n  {{kernel, [{{net_ticktime, {self.net_ticktime_s}}}]}},\n", 1)
+
     @property
     def knows_disconnected_timeout(self) -> bool:
         """Whether the broker's version has `x-consumer-disconnected-timeout`; the pinned one has."""
@@ -268,6 +281,7 @@ heartbeat_s=0 (1 to 60)
                 "persistent": self.persistent,
                 "mandatory": self.returns,
                 "heartbeat_s": self.heartbeat_s,
+                "net_ticktime_s": self.net_ticktime_s,
                 "queue": type(queue).__name__.lower(),
                 "durable": queue.durable,
                 **{f"queue.{name}": value for name, value in asdict(queue).items() if name != "durable"},

@@ -132,6 +132,11 @@ class ContainerTopology:
         """Write to the disks what the kernel holds for them."""
         self.disks.settle()
 
+    @property
+    def counts(self) -> str:
+        """The kernel counts packets."""
+        return "packets_dropped"
+
     def sever(self, cuts: Sequence[Cut]) -> None:
         """Drop what is sent in these directions, at the receivers."""
         self.prepare(frozenset({"sever"}))

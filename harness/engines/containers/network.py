@@ -49,7 +49,8 @@ class Bridge:
         """Make it."""
         self._entry = self.ledger.add(NETWORK, name=self.name)
         with asking(f"make the network {self.name}"):
-            network = Network({"timeout": LIMIT_S}, {"labels": labels(run), "check_duplicate": True})
+            asked = {"labels": labels(run), "check_duplicate": True, "enable_ipv6": False}  # cuts know IPv4 alone
+            network = Network({"timeout": LIMIT_S}, asked)
             network.name = self.name
             self._network = network.create()
         return self._network

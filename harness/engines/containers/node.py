@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
@@ -19,7 +20,7 @@ from harness.clock import until
 from harness.engines.containers.api import LIMIT_S, asking, client, labels
 from harness.engines.placeholders import Rendered
 from harness.errors import Refused, Trouble
-from harness.ledger import CONTAINER, Ledger
+from harness.ledger import CONTAINER, Ledger, started_ticks
 from harness.system.topology import NodeSpec, NodeState, NodeStatus
 
 if TYPE_CHECKING:
@@ -174,6 +175,15 @@ def run_in(box: Box, argv: Sequence[str], where: str, within_s: float = 30.0) ->
     return output
 
 
+def _ticks(pid: int, identity: str) -> int | None:
+    """When a container's first process started, by this kernel; None where that number is not that container's here."""
+    try:
+        ours = identity in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return None
+    return started_ticks(pid) if ours else None
+
+
 @dataclass(slots=True)
 class ContainerNode:
     """A broker's node in a container of its own."""
@@ -246,7 +256,8 @@ class ContainerNode:
 
     def status(self) -> NodeStatus:
         """What it does now, asked of the engine. `started` is the engine's time stamp of this life, as a number."""
-        state = self.box.inspect()["State"]
+        told = self.box.inspect()
+        state = told["State"]
         if state["Paused"]:
             what = NodeState.PAUSED
         elif state["Running"]:
@@ -254,7 +265,8 @@ class ContainerNode:
         else:
             return NodeStatus(NodeState.EXITED, None, None, int(state["ExitCode"]))
         started = int("".join(filter(str.isdigit, state["StartedAt"].rstrip("Z").ljust(29, "0"))))
-        return NodeStatus(what, int(state["Pid"]), started)
+        pid = int(state["Pid"])
+        return NodeStatus(what, pid, started, ticks=_ticks(pid, str(told["Id"])))
 
     def logs(self, lines: int = 20) -> str:
         """Its last log lines, over all its lives."""
