@@ -18,6 +18,7 @@ from harness.brokers.rabbitmq.management import (
     Replica,
     leader_of,
     queue_path,
+    read_members,
     read_replicas,
     replicas_path,
 )
@@ -141,7 +142,12 @@ class Broker:
         return self._name_of(erlang_node)
 
     def _replicas(self) -> Sequence[Replica]:
-        return read_replicas(self._management.ask_any("GET", replicas_path(VHOST, self._queue)).body)
+        answer = self._management.ask_any("GET", replicas_path(VHOST, self._queue))
+        if answer.status < 400:
+            return read_replicas(answer.body)
+        # Versions before 4.0 have no such path, and the queue's description says less.
+        path = f"{queue_path(VHOST, self._queue)}?disable_stats=true&enable_queue_totals=true"
+        return read_members(self._management.ask_any("GET", path).body)
 
     def version(self) -> str:
         """The version that the broker declares."""

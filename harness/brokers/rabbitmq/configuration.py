@@ -102,7 +102,8 @@ class RabbitMQ:
     `members`: nodes of the cluster. `confirms`: whether the broker answers publishes. `acknowledge`: whether a delivery
     is settled by the client, or by the broker as it sends it. `persistent`: delivery mode of each message.
     `mandatory`: whether an unroutable message is returned; only with confirms, which tell when a return may come no
-    more. `heartbeat_s`: of both ends. `version`: of the broker, None for the pinned one.
+    more. `heartbeat_s`: of both ends. `version`: of the broker, such as "4.3.6", or "3.10" for
+    the one of that line that set-up makes; None for the pinned one.
 
     >>> RabbitMQ("quorum-confirms", members=3).name
     'rabbitmq-quorum-confirms'

@@ -130,6 +130,25 @@ def read_replicas(body: Any) -> Sequence[Replica]:
     )
 
 
+def read_members(body: Any) -> Sequence[Replica]:
+    """Members of a quorum queue, as the description of the queue lists them: all that versions before 4.0 tell.
+
+    How far each has written is not among it; that its process lives, and which one leads, is live.
+    """
+    told = body if isinstance(body, dict) else {}
+    online, leader = told.get("online") or (), told.get("leader")
+    return tuple(
+        Replica(
+            node=str(member),
+            state="leader" if member == leader else "follower" if member in online else "down",
+            term=-1,
+            written=-1,
+            committed=-1,
+        )
+        for member in told.get("members") or ()
+    )
+
+
 def leader_of(replicas: Sequence[Replica]) -> Replica | None:
     """The member that leads: of several that say so, the one of the highest term, for the others do not know yet."""
     leaders = [replica for replica in replicas if replica.state == "leader"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import docker.errors
 
 from harness.engines.containers.api import asking, client
-from harness.engines.references import image_reference
+from harness.engines.references import image_reference, image_references, other_images
 from harness.errors import Refused
 from harness.system.topology import NodeSpec
 
@@ -45,6 +45,18 @@ def missing(images: Iterable[str]) -> str | None:
     gone = sorted({image for image in images if identity(image) is None})
     if not gone:
         return None
-    return str(
-        Refused(f"the container engine has no image {', '.join(gone)}", cure="run `make setup`, which makes them")
-    )
+    return str(Refused(f"the container engine has no image {', '.join(gone)}", cure=_cure(gone)))
+
+
+def _cure(gone: Collection[str]) -> str:
+    """What makes these images, or brings them here."""
+    always, others = set(image_references().values()), set(other_images().values())
+    cures = []
+    if always.intersection(gone):
+        cures.append("run `make setup`, which makes them")
+    if others.intersection(gone):
+        cures.append("run `make versions`, which makes those of other versions")
+    if foreign := sorted(set(gone) - always - others):
+        kept = ", ".join(sorted(key.replace("@", " ") for key in other_images()))
+        cures.append(f"docker pull or docker load {', '.join(foreign)}, or use a version that set-up makes: {kept}")
+    return "; ".join(cures)
