@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.clock import ClockStep as ClockStep
+    from harness.faults.membership import LeaderTransfer as LeaderTransfer
+    from harness.faults.membership import NodeLeaves as NodeLeaves
+    from harness.faults.membership import ReplicaRemoved as ReplicaRemoved
     from harness.faults.network import Disconnect as Disconnect
     from harness.faults.network import Latency as Latency
     from harness.faults.network import Stall as Stall
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from harness.faults.partition import Bridge as Bridge
     from harness.faults.partition import Isolate as Isolate
     from harness.faults.partition import Ring as Ring
+    from harness.faults.upgrade import RollingUpgrade as RollingUpgrade
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
     from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
     from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
@@ -79,10 +84,13 @@ _MODULES = {
     "harness.errors": ("AssayError", "Refused", "Trouble", "Undecided", "Violated"),
     "harness.faults.blackhole": ("AcknowledgementLoss", "Blackhole", "ConsumerAcknowledgementLoss"),
     "harness.faults.client": ("KillClient",),
+    "harness.faults.clock": ("ClockStep",),
+    "harness.faults.membership": ("LeaderTransfer", "NodeLeaves", "ReplicaRemoved"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Isolate", "Ring"),
     "harness.faults.nothing": ("Nothing",),
+    "harness.faults.upgrade": ("RollingUpgrade",),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
         "AT_LEAST_ONCE_PROCESSED",

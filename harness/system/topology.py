@@ -127,18 +127,20 @@ class Needs:
 
     `verbs`: names of Node and Link methods that it calls. `capabilities`: "containers", "cluster", ...; what an engine
     offers holds the kinds of equipment that it makes, too. `fresh`: the topology may not be handed on to another cell
-    afterwards. `equipment`: what every node must have.
+    afterwards. `equipment`: what every node must have. `versions`: of the nodes' program (None: the pinned one) that
+    must be to be had besides the one that they start with.
     """
 
     verbs: frozenset[str] = frozenset()
     capabilities: frozenset[str] = frozenset()
     fresh: bool = False
     equipment: Equipment = Equipment()
+    versions: tuple[str | None, ...] = ()
 
 
 class Node(Protocol):
     """One broker process. Verbs return when they are done, are idempotent, and raise Trouble when they fail; after any
-    of `stop`, `kill`, `pause` the topology is dirty and is not handed on to another cell."""
+    of `stop`, `kill`, `pause`, `replace`, `set_clock` the topology is dirty and is not handed on to another cell."""
 
     name: str
     spec: NodeSpec
@@ -161,6 +163,15 @@ class Node(Protocol):
 
     def resume(self) -> None:
         """Let it go on."""
+        ...
+
+    def replace(self, version: str | None) -> None:
+        """End it in order and start one of another version (None: the pinned one) in its place, with its name, address,
+        files and data. Ready is the broker's to say."""
+        ...
+
+    def set_clock(self, offset_s: float) -> None:
+        """Set its time of day so many seconds apart from ours, of a node that has the equipment `clock`."""
         ...
 
     def status(self) -> NodeStatus:

@@ -249,6 +249,7 @@ core NATS knows no acknowledgement)
             retry=self.retry,
             retry_limit=self.retry_limit,
             pulled=True,
+            replicas=js.replicas,
             ack_wait_s=js.ack_wait_s if self.acknowledge != "none" else None,
             policies=tuple(
                 policy

@@ -22,9 +22,10 @@ from harness.brokers.rabbitmq.management import (
     read_replicas,
     replicas_path,
 )
+from harness.brokers.rabbitmq.membership import Membership
 from harness.brokers.rabbitmq.metrics import read_counters
 from harness.clock import happens, until
-from harness.errors import Trouble
+from harness.errors import Refused, Trouble
 from harness.system.service import Census, Peer
 from harness.system.topology import Topology
 
@@ -60,6 +61,14 @@ class Broker:
         self._answered_s: dict[str, float] = {}
         self._version = ""
         self._metrics = self._links(METRICS)
+        self._membership = Membership(
+            self._management,
+            topology.nodes,
+            VHOST,
+            self._queue,
+            replicas=self._replicas,
+            erlang_names=self._erlang_names,
+        )
         self._lives: Mapping[str, object] = {}
         self._counted_before: Mapping[str, int] = {}
 
@@ -198,6 +207,24 @@ class Broker:
             if answer is not None and answer.status == 200:
                 self._by_erlang_node[str(_field(answer.body, "node"))] = name
 
+    def _erlang_names(self) -> Mapping[str, str]:
+        if len(self._by_erlang_node) < len(self._names):
+            self._meet()
+        return {name: erlang_node for erlang_node, name in self._by_erlang_node.items()}
+
+    def clock_offset_s(self, node: str) -> float:
+        """By the date of its management's answers, which is renewed every second."""
+        told_s = self._management.date_s(node)
+        if told_s is None:
+            raise Trouble(f"management of {node} tells no time")
+        return told_s - time.time()
+
+    def membership(self) -> Membership:
+        """Who holds the queue's replicas, and how that changes."""
+        if isinstance(self._configuration.queue, Classic) or len(self._names) == 1:
+            raise Refused(f"queue {self._queue!r} has one replica", cure="use Quorum and several members")
+        return self._membership
+
     # ---- one cell --------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -307,7 +334,7 @@ class Broker:
 
     def _counted(self) -> tuple[Mapping[str, int], str | None]:
         """What the broker counted in this cell, and why that cannot be compared."""
-        if self._lives_now() != self._lives:
+        if self._lives_now() != self._lives or self._membership.interrupted:
             return {}, "a node was restarted, and began to count anew"
         try:
             now = read_counters(self._metrics)

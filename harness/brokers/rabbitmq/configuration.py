@@ -249,6 +249,7 @@ heartbeat_s=0 (1 to 60)
             drain="declare",
             redelivery_horizon_s=self.redelivery_horizon_s,
             redelivered_promise=True,
+            replicas=1 if isinstance(queue, Classic) else self.members,
             policies=tuple(
                 policy
                 for policy, asked in (

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.engines.placeholders import Site, render_spec
+from harness.engines.references import other_images
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger, new_mark
 from harness.system.topology import Cut, Needs, NodeSpec, NodeState, Traffic
@@ -57,14 +58,7 @@ class ContainerTopology:
         from harness.engines.link import Links
 
         def start_node(node: ContainerNode) -> None:
-            node.box.make(
-                node.image,
-                run=self.run,
-                host=self.yard.anchors[node.name],
-                arguments=node.rendered.arguments,
-                environment=node.rendered.environment,
-                files=node.rendered.files,
-            )
+            node.make(self.run, self.yard.anchors[node.name])
 
         at_once([partial(start_node, node) for node in self.made.values()])
         self.links_made = Links(self.yard.gate.server, self.yard.gate, self._upstream)
@@ -166,7 +160,7 @@ class ContainerTopology:
                 fence.remove()
             except Trouble:  # rules are left in the anchors: they serve nobody else, and go with the yard
                 self.leave = Yard.remove
-        at_once([node.box.remove for node in self.made.values()])
+        at_once([node.remove for node in self.made.values()])
         if not self._left:
             self.leave(self.yard)
             self._left = True
@@ -194,22 +188,32 @@ class Containers:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters of nodes with hosts and addresses of their own."""
-        nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "set_clock"}
         between = {"sever"}
         links = {"disconnect", "latency", "blackhole", "stall", "heal"}
-        return Needs(verbs=frozenset(nodes | between | links), capabilities=frozenset({"containers", "cluster"}))
+        return Needs(
+            verbs=frozenset(nodes | between | links), capabilities=frozenset({"containers", "cluster", "clock"})
+        )
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
         """Why these nodes cannot be made here, or these verbs not be served, with the cure, or None."""
         from harness.engines.containers.api import silent
-        from harness.engines.containers.images import TOXIPROXY, missing, reference, references
+        from harness.engines.containers.images import TOXIPROXY, clockless, missing, reference, references
         from harness.engines.containers.sidecar import TOOLS
 
         if why_not := silent():
             return str(Trouble(why_not, cure="start the container engine, or use the engine `processes`"))
         try:
             tools = [reference(TOOLS)] if "sever" in verbs else []
-            return missing([reference(TOXIPROXY), *tools, *references(specs).values()])
+            images = references(specs)
+            if why_not := missing([reference(TOXIPROXY), *tools, *images.values()]):
+                return why_not
+            if "replace" in verbs and not specs:  # asked of no cell in particular: is there any other version?
+                return missing(other_images().values())
+            own = [(spec.program, images[spec.name]) for spec in specs if spec.equipment.clock]
+            if "set_clock" in verbs and not specs:
+                own = [("rabbitmq", reference("rabbitmq"))]
+            return next((why_not for clock in own if (why_not := clockless(*clock))), None)
         except (Refused, Trouble) as error:
             return str(error)
 

@@ -12,6 +12,8 @@ from harness.errors import Refused
 from harness.system.topology import NodeSpec
 
 TOXIPROXY = "toxiproxy"
+CLOCK_LIBRARY = "/usr/local/lib/libfaketime.so.1"
+CLOCK_LABEL = "assay.clock"
 
 
 def reference(program: str, version: str | None = None) -> str:
@@ -46,6 +48,25 @@ def missing(images: Iterable[str]) -> str | None:
     if not gone:
         return None
     return str(Refused(f"the container engine has no image {', '.join(gone)}", cure=_cure(gone)))
+
+
+def clockless(program: str, image: str) -> str | None:
+    """Why a node of this image can have no clock of its own, with the cure; None if it can."""
+    if program == "nats":
+        return str(
+            Refused(
+                "a NATS server has no clock of its own: it is a static Go program that asks the kernel for the time, "
+                "so the library that sets a program's time apart is never loaded",
+                cure="use RabbitMQ",
+            )
+        )
+    with asking(f"look for the image {image}"):
+        labels = client().images.get(image).labels
+    if CLOCK_LABEL in labels:
+        return None
+    return str(
+        Refused(f"the image {image} holds no libfaketime", cure="ASSAY_IMAGES=build make setup makes one that does")
+    )
 
 
 def _cure(gone: Collection[str]) -> str:

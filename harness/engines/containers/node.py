@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import docker.errors
 from docker.models.containers import Container
+from docker.types import Mount
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from harness.clock import until
 from harness.engines.containers.api import LIMIT_S, asking, client, labels
+from harness.engines.containers.images import CLOCK_LIBRARY, missing, reference
 from harness.engines.placeholders import Rendered
 from harness.errors import Trouble
-from harness.ledger import CONTAINER, Ledger
+from harness.ledger import CONTAINER, Ledger, new_mark
 from harness.system.topology import NodeSpec, NodeState, NodeStatus
 
 CHANGE_WITHIN_S = 15.0
+CLOCK_FILE = "/etc/assay-clock"
+CLOCK_ENVIRONMENT = {
+    "LD_PRELOAD": CLOCK_LIBRARY,
+    "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
+    "FAKETIME_NO_CACHE": "1",
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # timers go on, as they do when a real clock is set
+}
 
 
 @dataclass(slots=True)
@@ -47,10 +56,13 @@ class Box:
         files: Mapping[str, str] | None = None,
         ports: Mapping[str, tuple[str, int | None]] | None = None,
         capabilities: tuple[str, ...] = (),
+        volume: str | None = None,
+        heir_of: Box | None = None,
     ) -> None:
         """Make and start it: in a `network` as `alias`, or in the network namespace of another box, its `host`, whose
         name and address it shares. `ports`: "8474/tcp" -> the address and port of this host that it is published on.
-        `capabilities`: what it may do beyond what any container may.
+        `capabilities`: what it may do beyond what any container may. `volume`: the path of a directory that is an
+        anonymous volume, so that another box, its heir, can have what is in it. `heir_of`: whose volumes it has.
         """
         self._entry = self.ledger.add(CONTAINER, name=self.name)
         box = DockerContainer(
@@ -60,7 +72,11 @@ class Box:
             name=self.name,
         )
         if host is not None:
-            own = {"cap_add": list(capabilities)} if capabilities else {}
+            own: dict[str, object] = {"cap_add": list(capabilities)} if capabilities else {}
+            if heir_of is not None:
+                own["volumes_from"] = [heir_of.name]
+            elif volume is not None:
+                own["mounts"] = [Mount(target=volume, source=None, type="volume")]
             box.with_kwargs(labels=labels(run), network_mode=f"container:{host.name}", **own)
         else:
             assert network is not None
@@ -108,7 +124,8 @@ class Box:
 
 
 def remove_container(name: str) -> None:
-    """Remove a container with its volumes, and wait until it is gone; none of that name is as good."""
+    """Remove a container with its volumes, except those that an heir has, and wait until it is gone; none of that name
+    is as good."""
     with asking(f"remove {name}"):
         api = client().api
         try:
@@ -169,6 +186,55 @@ class ContainerNode:
     image: str
     used: bool = False
     """Whether a verb was used on it that makes its topology dirty."""
+    run: str = ""
+    anchor: Box | None = None
+    _predecessors: list[Box] = field(default_factory=list)
+
+    def make(self, run: str, anchor: Box) -> None:
+        """Make and start its container, in the network namespace of its anchor."""
+        self.run, self.anchor = run, anchor
+        self._make(self.box, self.image, heir_of=None)
+
+    def _make(self, box: Box, image: str, heir_of: Box | None) -> None:
+        box.make(
+            image,
+            run=self.run,
+            host=self.anchor,
+            arguments=self.rendered.arguments,
+            environment={**self.rendered.environment, **(CLOCK_ENVIRONMENT if self.spec.equipment.clock else {})},
+            files={**self.rendered.files, **({CLOCK_FILE: "+0\n"} if self.spec.equipment.clock else {})},
+            volume=self.spec.data_path,
+            heir_of=heir_of,
+        )
+
+    def replace(self, version: str | None) -> None:
+        """SIGTERM, then a container of that version's image, with the same volume, address and files. A container that
+        was not made leaves the old one as it is, ended, and its data with it."""
+        image = reference(self.spec.program, version)
+        if why_not := missing([image]):
+            raise Trouble(why_not)
+        self.stop()
+        old, heir = self.box, Box(f"{self.box.name}-{new_mark()[:4]}", self.box.ledger)
+        self._predecessors.append(heir)  # until it is there, so that `remove` finds it
+        self._make(heir, image, heir_of=old)
+        self._predecessors.remove(heir)
+        self._predecessors.append(old)
+        self.box, self.image = heir, image
+
+    def set_clock(self, offset_s: float) -> None:
+        """By what the library reads that is preloaded into every process of the node; renamed, so that it never reads
+        half a file, at which it would end the process."""
+        if not self.spec.equipment.clock:
+            raise Trouble(f"node {self.name} was made without a clock of its own")
+        self.used = True
+        changed = f"echo {offset_s:+.3f} >{CLOCK_FILE}.new && mv {CLOCK_FILE}.new {CLOCK_FILE}"
+        if self.status().state is NodeState.RUNNING:
+            self.execute("env", "-u", "LD_PRELOAD", "sh", "-c", changed)
+
+    def remove(self) -> None:
+        """Remove its container, those that came before it, and with the last of them its data. Idempotent."""
+        for box in (self.box, *self._predecessors):
+            box.remove()
 
     def start(self) -> None:
         """Start it (again), with its data as it was left."""
