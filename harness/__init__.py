@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.clock import ClockStep as ClockStep
     from harness.faults.conduct import DoubleAcknowledgement as DoubleAcknowledgement
     from harness.faults.conduct import Hoard as Hoard
     from harness.faults.conduct import SlowConsumer as SlowConsumer
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from harness.faults.files import Truncate as Truncate
     from harness.faults.flapping import Flapping as Flapping
     from harness.faults.late_end import SlowClose as SlowClose
+    from harness.faults.membership import LeaderTransfer as LeaderTransfer
+    from harness.faults.membership import NodeLeaves as NodeLeaves
+    from harness.faults.membership import ReplicaRemoved as ReplicaRemoved
     from harness.faults.memory import MemoryAlarm as MemoryAlarm
     from harness.faults.memory import OutOfMemory as OutOfMemory
     from harness.faults.network import Disconnect as Disconnect
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     from harness.faults.standstill import PauseClient as PauseClient
     from harness.faults.throughput import Bandwidth as Bandwidth
     from harness.faults.throughput import Fragment as Fragment
+    from harness.faults.upgrade import RollingUpgrade as RollingUpgrade
     from harness.guarantee import AT_LEAST_ONCE as AT_LEAST_ONCE
     from harness.guarantee import AT_LEAST_ONCE_PROCESSED as AT_LEAST_ONCE_PROCESSED
     from harness.guarantee import AT_MOST_ONCE as AT_MOST_ONCE
@@ -122,6 +127,8 @@ _MODULES = {
     "harness.faults.disk": ("DiskFull", "DiskNearlyFull", "SlowDisk"),
     "harness.faults.files": ("FlipBits", "Truncate"),
     "harness.faults.memory": ("MemoryAlarm", "OutOfMemory"),
+    "harness.faults.clock": ("ClockStep",),
+    "harness.faults.membership": ("LeaderTransfer", "NodeLeaves", "ReplicaRemoved"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Halves", "Isolate", "RandomPartition", "Ring"),
@@ -130,6 +137,7 @@ _MODULES = {
     "harness.faults.throughput": ("Bandwidth", "Fragment"),
     "harness.faults.standstill": ("AbruptClose", "PauseClient"),
     "harness.faults.power": ("PowerLoss", "PowerLossOfSeveral", "RollingPowerLoss"),
+    "harness.faults.upgrade": ("RollingUpgrade",),
     "harness.guarantee": (
         "AT_LEAST_ONCE",
         "AT_LEAST_ONCE_PROCESSED",

@@ -25,8 +25,8 @@ from harness.scenario.moment import Acked, Holding
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import At, InTurn, Overlap, Schedule
 from harness.scenario.workload import Steady
+from harness.system.needs import Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Needs
 from tests.runs import run_cell
 
 LOAD = Steady(rate_hz=500, quiet_s=0.4, producers=2, consumers=2)

@@ -33,7 +33,7 @@ from harness.plain import from_plain, to_plain
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
-from harness.system.topology import Equipment
+from harness.system.needs import Equipment
 from tests.runs import run_cell
 
 ROOT = Path(__file__).parents[1]
@@ -267,7 +267,7 @@ sys.path.insert(0, {tests!r})
 from dataclasses import replace
 from nats_nodes import nats_nodes
 from harness.engines.containers.engine import Containers
-from harness.system.topology import Equipment
+from harness.system.needs import Equipment
 specs = [replace(spec, equipment=Equipment(disk_mb=64)) for spec in nats_nodes(1)]
 topology = Containers().create(specs, run="test-power-loss")
 print("ready", flush=True)

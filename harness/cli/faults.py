@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.ending import HELD, Ending
 
 if TYPE_CHECKING:
-    from harness.system.topology import Needs
+    from harness.system.needs import Needs
 
 NAME = "faults"
 SUMMARY = "list the faults, and where they can be had here"
@@ -47,7 +47,7 @@ def _here(engine: str) -> tuple[Needs, Mapping[str, str]]:
     """What an engine offers, and why those cannot be served now, by verb ("" for all of them)."""
     from harness import catalogue
     from harness.errors import Refused
-    from harness.system.topology import Needs
+    from harness.system.needs import Needs
 
     try:
         made = catalogue.engine(engine)

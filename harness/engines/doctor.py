@@ -19,7 +19,7 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.engines.references import executable, image_references
+from harness.engines.references import executable, image_references, other_images
 
 ENGINE_TIMEOUT_S = 5.0
 PROGRAM_TIMEOUT_S = 5.0
@@ -27,6 +27,7 @@ DISK_FREE_MIN_GIB = 5.0
 CORES_MIN = 2
 MEMORY_MIN_GIB = 4.0
 SET_UP = "make setup"
+VERSIONS = "make versions"
 NET_ADMIN, SYS_ADMIN = 12, 21  # numbers of capabilities, from linux/capability.h
 
 
@@ -163,24 +164,38 @@ def _images(engine: Finding, environ: Callable[[str], str | None]) -> Iterator[F
         "tools": "partitions and power loss: the sidecars' tools",
     }
     for program, reference in image_references().items():
-        name, purpose = f"image {program}", needed_for.get(program, "")
-        if not engine.available:
-            reason = f"{reference}: no engine to ask"
-            yield Finding(name, available=False, reason=reason, cure=engine.cure, needed_for=purpose, required=True)
-            continue
-        try:
-            image = ask_engine(f"/images/{reference}/json", environ=environ)
-        except EngineSilent as silent:
-            yield Finding(name, available=False, reason=str(silent), cure=SET_UP, needed_for=purpose, required=True)
-            continue
-        if image is None:
-            reason = f"{reference} is not here"
-            yield Finding(name, available=False, reason=reason, cure=SET_UP, needed_for=purpose, required=True)
-            continue
-        labels = image.get("Config", {}).get("Labels") or {}
-        origin = "made here" if labels.get("assay.built") else "pulled"
-        detail = f"{reference} ({origin}, {str(image.get('Id', '?'))[:19]})"
-        yield Finding(name, available=True, detail=detail, needed_for=purpose, required=True)
+        yield _image(f"image {program}", reference, engine, environ, needed_for.get(program, ""), SET_UP, required=True)
+    for key, reference in other_images().items():
+        program, _, version = key.partition("@")
+        purpose = f'configurations of {program} with version="{version}", and upgrades from it'
+        yield _image(f"image {key}", reference, engine, environ, purpose, VERSIONS, required=False)
+
+
+def _image(
+    name: str,
+    reference: str,
+    engine: Finding,
+    environ: Callable[[str], str | None],
+    needed_for: str,
+    cure: str,
+    *,
+    required: bool,
+) -> Finding:
+    def absent(reason: str, cure: str) -> Finding:
+        return Finding(name, available=False, reason=reason, cure=cure, needed_for=needed_for, required=required)
+
+    if not engine.available:
+        return absent(f"{reference}: no engine to ask", engine.cure)
+    try:
+        image = ask_engine(f"/images/{reference}/json", environ=environ)
+    except EngineSilent as silent:
+        return absent(str(silent), cure)
+    if image is None:
+        return absent(f"{reference} is not here", cure)
+    labels = image.get("Config", {}).get("Labels") or {}
+    origin = "made here" if labels.get("assay.built") else "pulled"
+    detail = f"{reference} ({origin}, {str(image.get('Id', '?'))[:19]})"
+    return Finding(name, available=True, detail=detail, needed_for=needed_for, required=required)
 
 
 def _program(program: str, version_arguments: tuple[str, ...], needed_for: str, cure: str) -> Finding:

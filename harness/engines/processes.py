@@ -24,7 +24,8 @@ from harness.engines.routes import Routes
 from harness.errors import Refused, Trouble
 from harness.ledger import DIRECTORY, Ledger, new_mark
 from harness.system.disk import Disk
-from harness.system.topology import Cut, Needs, NodeSpec, NodeState, Traffic
+from harness.system.needs import Needs
+from harness.system.topology import Cut, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
     from harness.engines.link import Door, Links, ProxyLink

@@ -1,7 +1,8 @@
 """Which image and which executable stand for a program?
 
 *pinned*: what `docker/images.env` says. *resolved*: what set-up found or made under another version, in its state
-directory; it comes first. Both are files of lines `program=reference`, read by the set-up scripts too.
+directory; it comes first. Both are files of lines `program=reference`, read by the set-up scripts too; a line
+`program@version=reference` names an image of another version, which is made when asked for.
 """
 
 from __future__ import annotations
@@ -35,17 +36,25 @@ def state_directory() -> Path:
 
 def image_references() -> dict[str, str]:
     """Program -> image reference for "rabbitmq", "nats", "toxiproxy" and "tools", as set-up left them."""
-    return _read(recipes() / "images.env") | _read(state_directory() / "images.resolved")
+    return {key: reference for key, reference in _all().items() if "@" not in key}
+
+
+def other_images() -> dict[str, str]:
+    """Image references of the brokers' other versions, by "program@version", as set-up left them."""
+    return {key: reference for key, reference in _all().items() if "@" in key}
 
 
 def image_reference(program: str, version: str | None = None) -> str:
     """The image of a program; with a version, the same one at that version: "rabbitmq:3.13.7-management" for "3.13.7".
 
-    Raises KeyError for a program that has no image.
+    A version without its last part is the image of that line that set-up makes: "rabbitmq:3.10.8-management" for
+    "3.10". Raises KeyError for a program that has no image.
     """
     reference = image_references()[program]
-    if version is None:
+    if version is None or image_version(reference).startswith(f"{version}."):
         return reference
+    if other := other_images().get(f"{program}@{version}"):
+        return other
     name, _, tag = reference.rpartition(":")
     _, dash, flavour = tag.partition("-")
     return f"{name}:{version}{dash}{flavour}"
@@ -61,6 +70,10 @@ def executable(program: str) -> Path | None:
     directories = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), *SYSTEM_DIRECTORIES)
     found = shutil.which(EXECUTABLES.get(program, program), path=os.pathsep.join(directories))
     return None if found is None else Path(found)
+
+
+def _all() -> dict[str, str]:
+    return _read(recipes() / "images.env") | _read(state_directory() / "images.resolved")
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -26,8 +26,9 @@ from harness.faults.links import (
 from harness.faults.links import side as side_of
 from harness.faults.silence import Heard, unheard
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Direction, Link, Needs, Traffic
+from harness.system.topology import Direction, Link, Traffic
 
 _KEEPALIVE_BYTES = 64
 """What heartbeats and pings alone may leave in a swallowed direction of one link."""

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from harness.errors import Refused
 from harness.operation import CrashPoint, Evidence, MessageId, Role, Stage
+from harness.system.needs import Needs
 from harness.system.system import Client, Measure, System
-from harness.system.topology import Needs
 
 CRASH_WATCH_S = 3.0
 """How long an armed client may take to come to its crash point."""

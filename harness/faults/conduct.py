@@ -14,8 +14,8 @@ from typing import ClassVar
 from harness.errors import Refused
 from harness.faults.links import published
 from harness.operation import Conduct, Evidence, Role
+from harness.system.needs import Needs
 from harness.system.system import Client, Measure, System
-from harness.system.topology import Needs
 
 _ACKNOWLEDGES = Needs(capabilities=frozenset({"acknowledgements"}))
 _WATCH_S = 1.0

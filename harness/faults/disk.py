@@ -16,8 +16,9 @@ from typing import ClassVar
 from harness.errors import Refused
 from harness.faults.roles import CALLED, refuse_client_roles
 from harness.operation import Evidence, Role
+from harness.system.needs import Equipment, Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Equipment, Needs, Node, NodeState
+from harness.system.topology import Node, NodeState
 
 DISK_MB = 256
 _SLACK_BYTES = 1 << 20

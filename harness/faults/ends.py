@@ -26,9 +26,10 @@ from harness.faults.links import (
 )
 from harness.faults.links import side as side_of
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.sockets import sockets
 from harness.system.system import Client, Measure, System
-from harness.system.topology import Direction, Link, Needs
+from harness.system.topology import Direction, Link
 
 _PROBE_LIMIT_S = 1.0
 _PROBE_WORD = b"\r\n"

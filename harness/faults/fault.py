@@ -8,8 +8,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from harness.system.needs import Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Needs
 
 
 class Fault(Protocol):

@@ -15,8 +15,9 @@ from harness.errors import Refused, Trouble
 from harness.faults.roles import CALLED, refuse_client_roles
 from harness.operation import Evidence, Role
 from harness.system.disk import Altered, Disk, Found
+from harness.system.needs import Equipment, Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Equipment, Needs, Node, NodeState
+from harness.system.topology import Node, NodeState
 
 DISK_MB = 512
 MESSAGES = ("*.blk", "*.qs", "*.qi", "*.rdq", "*.wal", "*.segment")

@@ -15,8 +15,9 @@ from harness.faults.ends import Ends
 from harness.faults.links import BITE_WATCH_S, links_of, mended, names_of, on_each, refuse_node_roles
 from harness.faults.links import side as side_of
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Link, Needs
+from harness.system.topology import Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

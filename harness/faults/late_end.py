@@ -13,8 +13,9 @@ from typing import ClassVar
 from harness.errors import Refused
 from harness.faults.links import BITE_WATCH_S, each_way, links_of, mended, settings_of
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Direction, Needs
+from harness.system.topology import Direction
 
 _LISTED_BEYOND_S = 1.5
 """How long a broker may take, after a dead client's connection was closed at last, to list it no more."""

@@ -15,8 +15,9 @@ from harness.faults.node_ends import Losses
 from harness.faults.roles import CALLED, refuse_client_roles
 from harness.faults.silence import Heard, unheard
 from harness.operation import Evidence, Role
+from harness.system.needs import Equipment, Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Equipment, Needs, NodeState
+from harness.system.topology import NodeState
 
 MEMORY_MB = 384
 _KILLED = 137

@@ -27,8 +27,9 @@ from harness.faults.links import (
 from harness.faults.links import side as side_of
 from harness.faults.silence import Heard, Silence, unheard
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.system import Client, Measure, System
-from harness.system.topology import Direction, Link, Needs
+from harness.system.topology import Direction, Link
 
 _USUAL_NS, _USUAL_TIMES = 150_000_000, 4
 """How long is looked at most, before a delay is set, for how long pauses usually are, and how often each client must

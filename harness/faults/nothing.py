@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.operation import Evidence
+from harness.system.needs import Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Needs
 
 
 @dataclass(frozen=True, slots=True)

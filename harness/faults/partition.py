@@ -15,9 +15,10 @@ from typing import ClassVar, Literal
 from harness.errors import Refused
 from harness.faults.roles import CALLED, holder, refuse_client_roles
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.service import told_views
 from harness.system.system import Measure, System
-from harness.system.topology import Cut, Needs
+from harness.system.topology import Cut
 
 _NEEDS = Needs(verbs=frozenset({"sever"}), capabilities=frozenset({"several"}), fresh=True)
 _WAYS = ("both", "outbound", "inbound")

@@ -17,8 +17,9 @@ from harness.errors import Refused
 from harness.faults.node_ends import Losses, at_once, by_node
 from harness.faults.roles import CALLED, refuse_client_roles
 from harness.operation import Evidence, Role
+from harness.system.needs import Equipment, Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Equipment, Needs, Node, NodeState
+from harness.system.topology import Node, NodeState
 
 DISK_MB = 512
 _AGAIN_WITHIN_S = 20.0

@@ -15,8 +15,9 @@ from harness.errors import Refused
 from harness.faults.node_ends import NodeEnds, at_once
 from harness.faults.roles import CALLED, holder, refuse_client_roles
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Needs, Node, NodeState
+from harness.system.topology import Node, NodeState
 
 How = Literal["kill", "stop"]
 WHOLE_WITHIN_S = 60.0

@@ -14,8 +14,8 @@ from typing import ClassVar
 from harness.errors import Refused
 from harness.faults.client import refuse_others
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.system import Client, Measure, System
-from harness.system.topology import Needs
 
 _WATCH_S = 0.5
 _STOPPED = "T"

@@ -25,9 +25,10 @@ from harness.faults.links import (
 )
 from harness.faults.links import side as side_of
 from harness.operation import Evidence, Role
+from harness.system.needs import Needs
 from harness.system.sockets import Socket, sockets
 from harness.system.system import Client, Counters, Measure, System
-from harness.system.topology import Direction, Link, Needs
+from harness.system.topology import Direction, Link
 
 _SETTLE_S = 0.15
 """After a limit was set, what was under way still comes at full speed for so long."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,8 @@ def unserved(engine: Engine, cell: Cell, nodes: Sequence[NodeSpec]) -> str | Non
     for fault in faults:
         if missing := (fault.needs.verbs - offers.verbs) | (fault.needs.equipment.kinds() - offers.capabilities):
             return f"{fault.name} needs {', '.join(sorted(missing))}, which the engine does not offer"
-    return engine.unavailable(nodes, frozenset().union(*(fault.needs.verbs for fault in faults)))
+    others = [replace(node, version=version) for fault in faults for version in fault.needs.versions for node in nodes]
+    return engine.unavailable([*nodes, *others], frozenset().union(*(fault.needs.verbs for fault in faults)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -18,7 +18,7 @@ from harness.processing.mechanism import Mechanism
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat, Schedule, as_schedule, is_fault
 from harness.scenario.workload import Steady
-from harness.system.service import Configuration, Sink
+from harness.system.service import Configuration, Promise, Sink
 
 TIERS = ("smoke", "standard", "soak")
 """How much is run, the least first; each tier runs the cells of those before it too."""
@@ -31,7 +31,7 @@ Rule = Callable[[Configuration, Fault | Schedule], str | None]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_DIRTIES = frozenset({"start", "stop", "kill", "pause", "resume"})
+_DIRTIES = frozenset({"start", "stop", "kill", "pause", "resume", "replace", "set_clock"})
 _TRIALS: Mapping[str, tuple[int, int]] = {"smoke": (2, 1), "standard": (5, 4), "soak": (20, 12)}
 """Tier -> trials of a fault on links or clients, and of one that costs the topology."""
 
@@ -189,6 +189,8 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
         return f"{configuration.name} acknowledges as it sends: consumers have nothing to say that could be lost"
     if "memory_alarm" in fault.needs.capabilities and configuration.family != "rabbitmq":
         return f"{configuration.name} knows no memory alarm: RabbitMQ does"
+    if why_not := _unchangeable(configuration, fault, promise):
+        return why_not
     if "several" in fault.needs.capabilities and len(configuration.nodes()) == 1:
         return f"{configuration.name} has a single node: there is none beside it"
     if getattr(fault, "role", None) is Role.FOLLOWER and len(configuration.nodes()) == 1:
@@ -202,6 +204,21 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
         return f"acknowledgements of {configuration.name} are not confirmed: nobody passes {at}"
     if at is CrashPoint.BETWEEN_EFFECT_AND_ACK and promise.ack is AckKind.AUTOMATIC:
         return f"{configuration.name} acknowledges as it sends: nobody passes {at}"
+    return None
+
+
+def _unchangeable(configuration: Configuration, fault: Fault, promise: Promise) -> str | None:
+    """Why this configuration's membership cannot change as the fault would have it."""
+    needed = fault.needs.capabilities
+    if "replicated" in needed and promise.replicas < 2:
+        return f"{configuration.name} keeps one copy of each message: there is no other replica"
+    if fault.needs.equipment.clock and configuration.family == "nats":
+        return "a NATS server is a static Go program, whose clock cannot be set apart from the machine's"
+    if "leaves" in needed and configuration.family == "nats":
+        return "a NATS server leaves its cluster only by a request of the system account, which is not set up"
+    chosen = getattr(configuration, "version", None)
+    if "upgrade" in needed and fault.needs.versions == (chosen,):
+        return f"{configuration.name} has that version from the start: give it an older one, as version=..."
     return None
 
 

@@ -8,8 +8,9 @@ from harness.processing.mechanism import Mechanism
 from harness.scenario.plan import Plan, draw
 from harness.scenario.schedule import Schedule
 from harness.scenario.workload import Steady
+from harness.system.needs import Equipment
 from harness.system.service import Configuration, Sink
-from harness.system.topology import Equipment, NodeSpec
+from harness.system.topology import NodeSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.operation import AckKind, Outcome
+from harness.system.membership import Membership
 from harness.system.topology import NodeSpec
 
 
@@ -25,7 +26,8 @@ class Promise:
     `redelivery_horizon_s`: longest time after which the broker hands an unsettled delivery of a client whose end it
     did not see to another. `pulled`: consumption by fetch (a fetch has an invocation; a push has none).
     `redelivered_promise`: whether "not redelivered" promises that nobody has seen the message.
-    `stores`: whether messages outlive their consumer's absence at all. `settings`: what the report shows, by name.
+    `stores`: whether messages outlive their consumer's absence at all. `replicas`: copies of each message that
+    the broker keeps, on as many nodes. `settings`: what the report shows, by name.
     """
 
     confirms: bool
@@ -37,6 +39,7 @@ class Promise:
     redelivered_promise: bool = False
     ordered: bool = True
     stores: bool = True
+    replicas: int = 1
     ack_wait_s: float | None = None
     retry_limit: int = 0
     policies: tuple[str, ...] = ()
@@ -187,6 +190,15 @@ class Broker(Protocol):
 
     def census(self, run: int) -> Census:
         """Read by identity whatever is left, and the broker's own counters. Called after all consumers have ended."""
+        ...
+
+    def clock_offset_s(self, node: str) -> float:
+        """By how many seconds the time that this node tells differs from ours, to the second. Raises Trouble where it
+        tells none."""
+        ...
+
+    def membership(self) -> Membership:
+        """Who holds this cell's replicas, and how that changes. Raises Refused where the broker keeps one copy."""
         ...
 
     def discard(self) -> None:

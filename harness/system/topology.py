@@ -24,44 +24,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from harness.system.disk import Disk
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What a node has only where a fault of its cell needs it.
-
-    `disk_mb`: its data lies on a volume of its own, of that size in MiB. `memory_mb`: it may use no more memory, in
-    MiB. `clock`: its time can be set apart from ours. None, or False, where nobody needs it.
-    """
-
-    disk_mb: int | None = None
-    memory_mb: int | None = None
-    clock: bool = False
-
-    def kinds(self) -> frozenset[str]:
-        """The capabilities that an engine needs to make it: of "disk", "memory" and "clock".
-
-        >>> sorted(Equipment(disk_mb=64, clock=True).kinds())
-        ['clock', 'disk']
-        """
-        asked = {"disk": self.disk_mb is not None, "memory": self.memory_mb is not None, "clock": self.clock}
-        return frozenset(kind for kind, wanted in asked.items() if wanted)
-
-    def with_also(self, other: Equipment) -> Equipment:
-        """What serves both: of two sizes the smaller one.
-
-        >>> Equipment(disk_mb=256).with_also(Equipment(disk_mb=64, clock=True))
-        Equipment(disk_mb=64, memory_mb=None, clock=True)
-        """
-        return Equipment(
-            disk_mb=_smaller(self.disk_mb, other.disk_mb),
-            memory_mb=_smaller(self.memory_mb, other.memory_mb),
-            clock=self.clock or other.clock,
-        )
-
-
-def _smaller(one: int | None, other: int | None) -> int | None:
-    return min((size for size in (one, other) if size is not None), default=None)
+from harness.system.needs import NO_EQUIPMENT, Equipment, Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +47,7 @@ class NodeSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     data_path: str = "/data"
-    equipment: Equipment = Equipment()
+    equipment: Equipment = NO_EQUIPMENT
 
     def key(self) -> tuple[object, ...]:
         """What makes two specs the same node: hashable, so that a pool can share a topology."""
@@ -126,24 +89,9 @@ class NodeStatus:
         return f"exited {self.exit_code}" if self.state is NodeState.EXITED else str(self.state)
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What a fault or a configuration needs of an engine, compared with what it offers before anything starts.
-
-    `verbs`: names of Node and Link methods that it calls. `capabilities`: "containers", "cluster", ...; what an engine
-    offers holds the kinds of equipment that it makes, too. `fresh`: the topology may not be handed on to another cell
-    afterwards. `equipment`: what every node must have.
-    """
-
-    verbs: frozenset[str] = frozenset()
-    capabilities: frozenset[str] = frozenset()
-    fresh: bool = False
-    equipment: Equipment = Equipment()
-
-
 class Node(Protocol):
     """One broker process. Verbs return when they are done, are idempotent, and raise Trouble when they fail; after any
-    of `stop`, `kill`, `pause` the topology is dirty and is not handed on to another cell."""
+    of `stop`, `kill`, `pause`, `replace`, `set_clock` the topology is dirty and is not handed on to another cell."""
 
     name: str
     spec: NodeSpec
@@ -172,6 +120,15 @@ class Node(Protocol):
         """Take all that is left of its memory, until it has ended or within a limit; returns how many processes the
         kernel killed for it, where it can be told. `start` gives it back. Refused where it has no limit of its own:
         see Equipment."""
+        ...
+
+    def replace(self, version: str | None) -> None:
+        """End it in order and start one of another version (None: the pinned one) in its place, with its name, address,
+        files and data. Ready is the broker's to say."""
+        ...
+
+    def set_clock(self, offset_s: float) -> None:
+        """Set its time of day so many seconds apart from ours, of a node that has the equipment `clock`."""
         ...
 
     def status(self) -> NodeStatus:

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.brokers.memory import wire
 from harness.brokers.memory.configuration import SERVICE, Memory
-from harness.errors import Trouble
+from harness.errors import Refused, Trouble
 from harness.operation import decode_payload
+from harness.system.membership import Membership
 from harness.system.service import Census, Peer, View
 from harness.system.topology import Topology
 
@@ -113,6 +114,14 @@ class Broker:
             corrupt=corrupt,
             foreign=foreign,
         )
+
+    def clock_offset_s(self, node: str) -> float:
+        """It tells no time."""
+        raise Refused("the memory broker tells no time", cure="use a real broker")
+
+    def membership(self) -> Membership:
+        """There is none."""
+        raise Refused("the memory broker keeps one copy", cure="use a broker with replicas")
 
     def discard(self) -> None:
         """Delete the queue."""

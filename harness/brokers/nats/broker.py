@@ -6,16 +6,19 @@ Each cell has a subject, a stream and a durable consumer of its own. The leader 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from harness.brokers.nats.audit import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, take_census
 from harness.brokers.nats.configuration import CLIENT, MONITOR, JetStream, Nats
 from harness.brokers.nats.gateway import Gateway, Reply, error_code, error_of, is_unavailable
+from harness.brokers.nats.membership import Membership
 from harness.brokers.nats.monitor import Monitor
 from harness.brokers.nats.views import ask_views
 from harness.clock import until
-from harness.errors import Trouble
+from harness.errors import Refused, Trouble
 from harness.system.service import Census, Peer, View
 from harness.system.topology import Topology
 
@@ -41,6 +44,7 @@ class Broker:
         self._stream = f"stream-{cell}"
         self._gateway = Gateway({node: topology.link(SLOT, node, CLIENT).address for node in self._nodes}, cell)
         self._monitor = Monitor({node: topology.link(SLOT, node, MONITOR).address for node in self._nodes})
+        self._membership = Membership(self._gateway, self._monitor, self._nodes, self._stream, follows=_follows)
         self._version = ""
         self._began: Mapping[str, object] = {}
 
@@ -104,6 +108,20 @@ class Broker:
                 raise Trouble("no NATS server answers, so none says its version")
             self._version = " and ".join(versions)
         return self._version
+
+    def clock_offset_s(self, node: str) -> float:
+        """By its monitoring."""
+        told = (self._monitor.get(node, "/varz") or {}).get("now")
+        if told is None:
+            raise Trouble(f"monitoring of {node} tells no time")
+        return datetime.fromisoformat(str(told)[:19] + "+00:00").timestamp() - time.time()
+
+    def membership(self) -> Membership:
+        """Who holds the stream's replicas, and how that changes."""
+        js = self._configuration.jetstream
+        if js is None or js.replicas == 1:
+            raise Refused(f"{self._configuration.name} keeps one copy", cure="use JetStream(replicas=3)")
+        return self._membership
 
     def peers(self) -> Sequence[Peer]:
         """This cell's client connections, as every server lists them."""

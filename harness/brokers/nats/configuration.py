@@ -26,6 +26,7 @@ CLUSTER = "cluster"
 MONITOR = "monitor"
 _PORTS: Mapping[str, int] = {CLIENT: 4222, CLUSTER: 6222, MONITOR: 8222}
 _FILE = "/etc/nats/nats-server.conf"
+_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ACK = {"none": AckKind.AUTOMATIC, "sent": AckKind.SENT, "confirmed": AckKind.CONFIRMED}
 
@@ -99,7 +100,7 @@ class Nats:
     `acknowledge`: how a delivery is settled: not at all (the server forgets it as it sends it), by a message that is
     never answered ("sent"), or with an answer ("confirmed"). `retry`: what a producer does about an unanswered publish,
     up to `retry_limit` times: "same-id" and "new-id" speak of the deduplication id, `Nats-Msg-Id`. `version`: of the
-    server, None for the pinned one.
+    server, such as "2.15.1", or "2.12" for the one of that line that set-up makes; None for the pinned one.
 
     >>> Nats("r1").name
     'nats-r1'
@@ -131,6 +132,12 @@ core NATS knows no acknowledgement)
                 ("name", self.name, "lower-case letters, digits, single hyphens", _NAME.fullmatch(self.name)),
                 ("members", self.members, "1, 3 or 5", self.members in (1, 3, 5)),
                 ("acknowledge", self.acknowledge, "none, sent or confirmed", self.acknowledge in _ACK),
+                (
+                    "version",
+                    self.version,
+                    "such as 2.15.1, or None",
+                    self.version is None or _VERSION.fullmatch(self.version),
+                ),
                 ("retry", self.retry, "none, same-id or new-id", self.retry in ("none", "same-id", "new-id")),
                 ("confirms", self.confirms, "False: core NATS answers no publish", stores or not self.confirms),
                 (
@@ -244,6 +251,7 @@ core NATS knows no acknowledgement)
             retry=self.retry,
             retry_limit=self.retry_limit,
             pulled=True,
+            replicas=js.replicas,
             ack_wait_s=js.ack_wait_s if self.acknowledge != "none" else None,
             policies=tuple(
                 policy

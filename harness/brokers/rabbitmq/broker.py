@@ -19,13 +19,15 @@ from harness.brokers.rabbitmq.management import (
     Replica,
     leader_of,
     queue_path,
+    read_members,
     read_replicas,
     replicas_path,
 )
+from harness.brokers.rabbitmq.membership import Membership
 from harness.brokers.rabbitmq.metrics import read_counters
 from harness.brokers.rabbitmq.views import ask_views
 from harness.clock import happens, until
-from harness.errors import Trouble
+from harness.errors import Refused, Trouble
 from harness.system.service import Census, Peer, View
 from harness.system.topology import Topology
 
@@ -67,6 +69,14 @@ class Broker:
         self._answered_s: dict[str, float] = {}
         self._version = ""
         self._metrics = self._links(METRICS)
+        self._membership = Membership(
+            self._management,
+            topology.nodes,
+            VHOST,
+            self._queue,
+            replicas=self._replicas,
+            erlang_names=self._erlang_names,
+        )
         self._lives: Mapping[str, object] = {}
         self._counted_before: Mapping[str, int] = {}
 
@@ -154,7 +164,12 @@ class Broker:
         return self._name_of(erlang_node)
 
     def _replicas(self) -> Sequence[Replica]:
-        return read_replicas(self._management.ask_any("GET", replicas_path(VHOST, self._queue)).body)
+        answer = self._management.ask_any("GET", replicas_path(VHOST, self._queue))
+        if answer.status < 400:
+            return read_replicas(answer.body)
+        # Versions before 4.0 have no such path, and the queue's description says less.
+        path = f"{queue_path(VHOST, self._queue)}?disable_stats=true&enable_queue_totals=true"
+        return read_members(self._management.ask_any("GET", path).body)
 
     def views(self) -> Mapping[str, View | None]:
         """What each member's management says of the others, and of the queue's leader."""
@@ -223,6 +238,24 @@ class Broker:
             answer = self._management.ask(name, "GET", "/api/overview?columns=node")
             if answer is not None and answer.status == 200:
                 self._by_erlang_node[str(_field(answer.body, "node"))] = name
+
+    def _erlang_names(self) -> Mapping[str, str]:
+        if len(self._by_erlang_node) < len(self._names):
+            self._meet()
+        return {name: erlang_node for erlang_node, name in self._by_erlang_node.items()}
+
+    def clock_offset_s(self, node: str) -> float:
+        """By the date of its management's answers, which is renewed every second."""
+        told_s = self._management.date_s(node)
+        if told_s is None:
+            raise Trouble(f"management of {node} tells no time")
+        return told_s - time.time()
+
+    def membership(self) -> Membership:
+        """Who holds the queue's replicas, and how that changes."""
+        if isinstance(self._configuration.queue, Classic) or len(self._names) == 1:
+            raise Refused(f"queue {self._queue!r} has one replica", cure="use Quorum and several members")
+        return self._membership
 
     # ---- one cell --------------------------------------------------------------------------------------------------
 
@@ -330,7 +363,7 @@ class Broker:
 
     def _counted(self) -> tuple[Mapping[str, int], str | None]:
         """What the broker counted in this cell, and why that cannot be compared."""
-        if self._lives_now() != self._lives:
+        if self._lives_now() != self._lives or self._membership.interrupted:
             return {}, "a node was restarted, and began to count anew"
         try:
             now = read_counters(self._metrics)

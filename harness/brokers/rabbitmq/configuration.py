@@ -103,7 +103,8 @@ class RabbitMQ:
     is settled by the client, or by the broker as it sends it. `persistent`: delivery mode of each message.
     `mandatory`: whether an unroutable message is returned; only with confirms, which tell when a return may come no
     more. `heartbeat_s`: of both ends. `net_ticktime_s`: after about so long a member gives up another one that it hears
-    nothing from, and calls it down; None for Erlang's own, 60 s. `version`: of the broker, None for the pinned one.
+    nothing from, and calls it down; None for Erlang's own, 60 s. `version`: of the broker, such as "4.3.6", or "3.10"
+    for the one of that line that set-up makes; None for the pinned one.
 
     >>> RabbitMQ("quorum-confirms", members=3).name
     'rabbitmq-quorum-confirms'
@@ -265,6 +266,7 @@ heartbeat_s=0 (1 to 60)
             drain="declare",
             redelivery_horizon_s=self.redelivery_horizon_s,
             redelivered_promise=True,
+            replicas=1 if isinstance(queue, Classic) else self.members,
             policies=tuple(
                 policy
                 for policy, asked in (

@@ -10,6 +10,7 @@ import base64
 import http.client
 import json
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ class Management:
         token = base64.b64encode(f"{user}:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
         self._order = list(addresses)
+        self._dates: dict[str, str] = {}
 
     def ask(
         self, node: str, method: str, path: str, body: object = None, *, within_s: float = WITHIN_S
@@ -54,6 +56,7 @@ class Management:
                 connection.request(method, path, body=content, headers=self._headers)
                 answer = connection.getresponse()
                 text = answer.read()
+                self._dates[node] = answer.headers.get("Date", "")
                 return Answer(node, answer.status, json.loads(text) if text else None)
             except TimeoutError:
                 self._drop(node)
@@ -63,6 +66,13 @@ class Management:
                 if fresh:
                     return None
         return None
+
+    def date_s(self, node: str) -> float | None:
+        """The time that this node says it is, in seconds since 1970: the date of an answer; None without one."""
+        self._dates.pop(node, None)
+        self.ask(node, "GET", "/api/overview?columns=node")
+        told = self._dates.get(node)
+        return None if not told else parsedate_to_datetime(told).timestamp()
 
     def ask_any(self, method: str, path: str, body: object = None) -> Answer:
         """What the first node that answers says, the one that answered last before the others. Raises Trouble."""
@@ -113,7 +123,12 @@ def queue_path(vhost: str, queue: str) -> str:
 
 def replicas_path(vhost: str, queue: str) -> str:
     """Where the live states of a quorum queue's members are in the API."""
-    return f"/api/queues/quorum/{quote(vhost, safe='')}/{quote(queue, safe='')}/status"
+    return f"{quorum_path(vhost, queue)}/status"
+
+
+def quorum_path(vhost: str, queue: str) -> str:
+    """Where what only a quorum queue has is in the API, from 4.0 on."""
+    return f"/api/queues/quorum/{quote(vhost, safe='')}/{quote(queue, safe='')}"
 
 
 def read_replicas(body: Any) -> Sequence[Replica]:
@@ -127,6 +142,25 @@ def read_replicas(body: Any) -> Sequence[Replica]:
             committed=_number(member.get("Commit Index")),
         )
         for member in (body if isinstance(body, list) else ())
+    )
+
+
+def read_members(body: Any) -> Sequence[Replica]:
+    """Members of a quorum queue, as the description of the queue lists them: all that versions before 4.0 tell.
+
+    How far each has written is not among it; that its process lives, and which one leads, is live.
+    """
+    told = body if isinstance(body, dict) else {}
+    online, leader = told.get("online") or (), told.get("leader")
+    return tuple(
+        Replica(
+            node=str(member),
+            state="leader" if member == leader else "follower" if member in online else "down",
+            term=-1,
+            written=-1,
+            committed=-1,
+        )
+        for member in told.get("members") or ()
     )
 
 

@@ -23,9 +23,9 @@ import docker.errors
 from harness.clock import until
 from harness.engines import loops
 from harness.engines.containers.api import asking, client, labels
+from harness.engines.containers.box import Box, run_in
 from harness.engines.containers.images import reference
 from harness.engines.containers.network import Yard, at_once, one_by_one
-from harness.engines.containers.node import Box, run_in
 from harness.engines.containers.sidecar import TOOLS
 from harness.errors import Refused, Trouble
 from harness.ledger import IMAGE, LOOP, VOLUME, Ledger, state_directory

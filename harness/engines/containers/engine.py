@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from harness.engines import loops
 from harness.engines.placeholders import Site, render_spec
+from harness.engines.references import other_images
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger, new_mark
-from harness.system.topology import Cut, Needs, NodeSpec, NodeState, Traffic
+from harness.system.needs import Needs
+from harness.system.topology import Cut, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
     from harness.engines.containers.disk import ContainerDisk, Disks
@@ -58,25 +60,11 @@ class ContainerTopology:
 
     def start(self) -> None:
         """Every node at once; returns when none has exited."""
-        from harness.engines.containers.memory import Hog
         from harness.engines.containers.network import at_once
-        from harness.engines.containers.node import Box
         from harness.engines.link import Links
 
         def start_node(node: ContainerNode) -> None:
-            node.box.make(
-                node.image,
-                run=self.run,
-                host=self.yard.anchors[node.name],
-                arguments=node.rendered.arguments,
-                environment=node.rendered.environment,
-                files=node.rendered.files,
-                volumes=self.disks.volumes(node.name, node.spec.data_path),
-                memory_mb=node.spec.equipment.memory_mb,
-            )
-            if (limit_mb := node.spec.equipment.memory_mb) is not None:
-                box = Box(f"{self.stem}-hog-{node.name}", node.box.ledger)
-                node.hog = Hog(box, node.box, self.yard.anchors[node.name], self.run, limit_mb)
+            node.make(self.run, self.yard.anchors[node.name], self.disks.volumes(node.name, node.spec.data_path))
 
         self.disks.make()
         at_once([partial(start_node, node) for node in self.made.values()])
@@ -223,20 +211,20 @@ class Containers:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters of nodes with hosts and addresses of their own."""
-        nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "set_clock"}
         between = {"sever"}
         links = {"disconnect", "latency", "blackhole", "stall", "heal"}
         links |= {"limit", "cut_after", "fragment", "slow_close", "reset_new"}
         return Needs(
             verbs=frozenset(nodes | between | links | DISK_VERBS | {"exhaust_memory"}),
-            capabilities=frozenset({"containers", "cluster", "disk", "memory"}),
+            capabilities=frozenset({"containers", "cluster", "disk", "memory", "clock"}),
         )
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
         """Why these nodes cannot be made here, or these verbs not be served, with the cure, or None."""
         from harness.engines.containers.api import elsewhere, silent
         from harness.engines.containers.disk import cannot_slow
-        from harness.engines.containers.images import TOXIPROXY, missing, reference, references
+        from harness.engines.containers.images import TOXIPROXY, clockless, missing, reference, references
         from harness.engines.containers.sidecar import TOOLS
 
         if why_not := silent():
@@ -248,15 +236,24 @@ class Containers:
             if "slow" in verbs and (why_not := cannot_slow()):
                 return why_not
             tools = [reference(TOOLS)] if verbs & (DISK_VERBS | {"sever", "exhaust_memory"}) else []
-            return missing([reference(TOXIPROXY), *tools, *references(specs).values()])
+            images = references(specs)
+            if why_not := missing([reference(TOXIPROXY), *tools, *images.values()]):
+                return why_not
+            if "replace" in verbs and not specs:  # asked of no cell in particular: is there any other version?
+                return missing(other_images().values())
+            own = [(spec.program, images[spec.name]) for spec in specs if spec.equipment.clock]
+            if "set_clock" in verbs and not specs:
+                own = [("rabbitmq", reference("rabbitmq"))]
+            return next((why_not for clock in own if (why_not := clockless(*clock))), None)
         except (Refused, Trouble) as error:
             return str(error)
 
     def create(self, specs: Sequence[NodeSpec], *, run: str) -> ContainerTopology:
         """Make and start the nodes, in a yard kept from before or a new one."""
+        from harness.engines.containers.box import Box
         from harness.engines.containers.disk import Disks
         from harness.engines.containers.images import TOXIPROXY, reference, references
-        from harness.engines.containers.node import Box, ContainerNode
+        from harness.engines.containers.node import ContainerNode
 
         if why_not := self.unavailable(specs):
             raise Refused(why_not)

@@ -9,9 +9,9 @@ import docker.errors
 
 from harness.engines import loops
 from harness.engines.containers.api import LABEL, OWNER_LABEL, asking, client, silent
+from harness.engines.containers.box import remove_container
 from harness.engines.containers.disk import IMAGE_LABEL, remove_volume
 from harness.engines.containers.network import remove_network
-from harness.engines.containers.node import remove_container
 from harness.errors import Trouble
 from harness.ledger import CONTAINER, NETWORK, VOLUME, Owner, owner_alive
 

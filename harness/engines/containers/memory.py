@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.clock import happens
+from harness.engines.containers.box import Box
 from harness.engines.containers.images import reference
-from harness.engines.containers.node import Box
 from harness.engines.containers.sidecar import TOOLS
 
 _TAKE = """

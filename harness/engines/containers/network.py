@@ -23,7 +23,7 @@ from testcontainers.core.network import Network
 
 from harness.clock import happens, until
 from harness.engines.containers.api import LIMIT_S, asking, client, labels
-from harness.engines.containers.node import Box
+from harness.engines.containers.box import Box
 from harness.engines.link import Door
 from harness.engines.proxy import Server
 from harness.errors import Trouble

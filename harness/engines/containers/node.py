@@ -1,178 +1,31 @@
-"""How is one broker in a container killed, frozen and started again, with its data, name and address as they were?
-
-*Box*: one container of ours, whatever is in it. *ContainerNode*: a broker's node made of one.
-"""
+"""How is one broker in a container killed, frozen and started again, with its data, name and address as they were?"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import docker.errors
-from docker.models.containers import Container
-from testcontainers.core.container import DockerContainer
-from testcontainers.core.network import Network
 
 from harness.clock import until
-from harness.engines.containers.api import LIMIT_S, asking, client, labels
+from harness.engines.containers.api import asking
+from harness.engines.containers.box import Box, run_in
+from harness.engines.containers.images import CLOCK_LIBRARY, missing, reference
+from harness.engines.containers.memory import Hog
 from harness.engines.placeholders import Rendered
 from harness.errors import Refused, Trouble
-from harness.ledger import CONTAINER, Ledger, started_ticks
+from harness.ledger import new_mark, started_ticks
 from harness.system.topology import NodeSpec, NodeState, NodeStatus
 
-if TYPE_CHECKING:
-    from harness.engines.containers.memory import Hog
-
 CHANGE_WITHIN_S = 15.0
-SCORE = 1000
-"""The kernel's greatest: whoever has it is killed first for want of memory."""
-
-
-@dataclass(slots=True)
-class Box:
-    """One container of ours from before it is made until after it is gone, with its entry in the ledger."""
-
-    name: str
-    ledger: Ledger
-    _entry: int | None = None
-    _container: Container | None = None
-
-    def make(
-        self,
-        image: str,
-        *,
-        run: str,
-        network: Network | None = None,
-        alias: str | None = None,
-        host: Box | None = None,
-        arguments: tuple[str, ...] = (),
-        environment: Mapping[str, str] | None = None,
-        files: Mapping[str, str] | None = None,
-        ports: Mapping[str, tuple[str, int | None]] | None = None,
-        capabilities: tuple[str, ...] = (),
-        volumes: Mapping[str, str] | None = None,
-        memory_mb: int | None = None,
-        below: str | None = None,
-    ) -> None:
-        """Make and start it: in a `network` as `alias`, or in the network namespace of another box, its `host`, whose
-        name and address it shares. `ports`: "8474/tcp" -> the address and port of this host that it is published on.
-        `capabilities`: what it may do beyond what any container may. `volumes`: a volume's name -> where it is mounted.
-        `memory_mb`: no more than that, swap included, and the first to be killed for it. `below`: the cgroup that its
-        own is made in.
-        """
-        self._entry = self.ledger.add(CONTAINER, name=self.name)
-        box = DockerContainer(
-            image,
-            docker_client_kw={"timeout": LIMIT_S},
-            env=dict(environment or {}),
-            name=self.name,
-        )
-        if host is not None:
-            own: dict[str, Any] = {"cap_add": list(capabilities)} if capabilities else {}
-            if memory_mb is not None:
-                own |= {"mem_limit": memory_mb << 20, "memswap_limit": memory_mb << 20, "oom_score_adj": SCORE}
-            if below is not None:
-                own["cgroup_parent"] = below
-            box.with_kwargs(labels=labels(run), network_mode=f"container:{host.name}", **own)
-        else:
-            assert network is not None
-            assert alias is not None
-            box.with_network(network).with_network_aliases(alias).with_kwargs(labels=labels(run), hostname=alias)
-        if arguments:
-            box.with_command(list(arguments))
-        box.ports = dict(ports or {})  # type: ignore[arg-type]  # docker-py takes the address to publish on, too
-        for volume, path in (volumes or {}).items():
-            box.with_volume_mapping(volume, path, "rw")
-        for path, text in (files or {}).items():
-            cookie = path.endswith(".erlang.cookie")  # or Erlang refuses it; its entry point gives it the owner
-            box.with_copy_into_container(text.encode(), path, 0o400 if cookie else 0o644)
-        with asking(f"start {self.name} from {image}"):
-            box.start()
-        self._container = box.get_wrapped_container()
-
-    def addresses(self) -> frozenset[str]:
-        """Its addresses in its networks."""
-        joined = self.inspect()["NetworkSettings"]["Networks"].values()
-        return frozenset(str(network["IPAddress"]) for network in joined)
-
-    @property
-    def made(self) -> bool:
-        """Whether it is there, as far as we know."""
-        return self._container is not None
-
-    @property
-    def container(self) -> Container:
-        """docker-py's own handle. Raises Trouble before it is made and after it is gone."""
-        if self._container is None:
-            raise Trouble(f"the container {self.name} is not there")
-        return self._container
-
-    def inspect(self) -> dict[str, Any]:
-        """What the engine says of it now."""
-        with asking(f"inspect {self.name}"):
-            found: dict[str, Any] = client().api.inspect_container(self.name)
-            return found
-
-    def remove(self) -> None:
-        """Remove it, whatever it does, with its anonymous volumes. Idempotent, and right after half a creation."""
-        if self._entry is not None:
-            remove_container(self.name)
-            self.ledger.strike(self._entry)
-        self._entry = self._container = None
-
-
-def remove_container(name: str) -> None:
-    """Remove a container with its volumes, and wait until it is gone; none of that name is as good."""
-    with asking(f"remove {name}"):
-        api = client().api
-        try:
-            api.remove_container(name, force=True, v=True)
-        except docker.errors.NotFound:
-            return
-        except docker.errors.APIError as error:
-            if error.status_code != 409:  # somebody else is removing it already
-                raise
-
-        def gone() -> bool:
-            try:
-                api.inspect_container(name)
-            except docker.errors.NotFound:
-                return True
-            return False
-
-        until(gone, within_s=CHANGE_WITHIN_S, what=f"the container {name} to be gone")
-
-
-def run_in(box: Box, argv: Sequence[str], where: str, within_s: float = 30.0) -> str:
-    """Run a command in a container and return what it printed. Raises Trouble with that when it fails or goes on for
-    longer; `where` is what the container is called then."""
-    answers: list[tuple[int, str] | Trouble] = []
-    said = " ".join(argv)
-
-    def run() -> None:
-        try:
-            with asking(f"run {said} in {box.name}"):
-                done = box.container.exec_run(list(argv))
-        except Trouble as trouble:
-            answers.append(trouble)
-        else:
-            answers.append((done.exit_code or 0, done.output.decode(errors="replace")))  # type: ignore[union-attr]
-
-    runner = threading.Thread(target=run, daemon=True)  # the engine has no limit for what it runs
-    runner.start()
-    runner.join(within_s)
-    if not answers:
-        raise Trouble(f"{said} in {where} still runs after {within_s:g} s")
-    answer = answers[0]
-    if isinstance(answer, Trouble):
-        raise answer
-    code, output = answer
-    if code != 0:
-        raise Trouble(f"{said} in {where} exited {code}: {output}")
-    return output
+CLOCK_FILE = "/etc/assay-clock"
+CLOCK_ENVIRONMENT = {
+    "LD_PRELOAD": CLOCK_LIBRARY,
+    "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
+    "FAKETIME_NO_CACHE": "1",
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # timers go on, as they do when a real clock is set
+}
 
 
 def _ticks(pid: int, identity: str) -> int | None:
@@ -197,6 +50,64 @@ class ContainerNode:
     """Whether a verb was used on it that makes its topology dirty."""
     hog: Hog | None = None
     """What takes its memory, where it has a limit."""
+    run: str = ""
+    anchor: Box | None = None
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    _predecessors: list[Box] = field(default_factory=list)
+
+    def make(self, run: str, anchor: Box, volumes: Mapping[str, str]) -> None:
+        """Make and start its container, in the network namespace of its anchor. `volumes`: a volume's name -> where it
+        is mounted; without any its data lies on an anonymous one."""
+        self.run, self.anchor, self.volumes = run, anchor, volumes
+        self._make(self.box, self.image, heir_of=None)
+        if (limit_mb := self.spec.equipment.memory_mb) is not None:
+            self.hog = Hog(Box(f"{self.box.name}-hog", self.box.ledger), self.box, anchor, run, limit_mb)
+
+    def _make(self, box: Box, image: str, heir_of: Box | None) -> None:
+        box.make(
+            image,
+            run=self.run,
+            host=self.anchor,
+            arguments=self.rendered.arguments,
+            environment={**self.rendered.environment, **(CLOCK_ENVIRONMENT if self.spec.equipment.clock else {})},
+            files={**self.rendered.files, **({CLOCK_FILE: "+0\n"} if self.spec.equipment.clock else {})},
+            volumes=self.volumes if heir_of is None else {},
+            volume=None if self.volumes else self.spec.data_path,
+            heir_of=heir_of,
+            memory_mb=self.spec.equipment.memory_mb,
+        )
+
+    def replace(self, version: str | None) -> None:
+        """SIGTERM, then a container of that version's image, with the same volume, address and files. A container that
+        was not made leaves the old one as it is, ended, and its data with it."""
+        image = reference(self.spec.program, version)
+        if why_not := missing([image]):
+            raise Trouble(why_not)
+        self.stop()
+        old, heir = self.box, Box(f"{self.box.name}-{new_mark()[:4]}", self.box.ledger)
+        self._predecessors.append(heir)  # until it is there, so that `remove` finds it
+        self._make(heir, image, heir_of=old)
+        self._predecessors.remove(heir)
+        self._predecessors.append(old)
+        self.box, self.image = heir, image
+
+    def set_clock(self, offset_s: float) -> None:
+        """By what the library reads that is preloaded into every process of the node; renamed, so that it never reads
+        half a file, at which it would end the process."""
+        if not self.spec.equipment.clock:
+            raise Trouble(f"node {self.name} was made without a clock of its own")
+        self.used = True
+        changed = f"echo {offset_s:+.3f} >{CLOCK_FILE}.new && mv {CLOCK_FILE}.new {CLOCK_FILE}"
+        if self.status().state is NodeState.RUNNING:
+            self.execute("env", "-u", "LD_PRELOAD", "sh", "-c", changed)
+
+    def remove(self) -> None:
+        """Remove its container, those that came before it, with the last of them its data, and what takes its memory.
+        Idempotent."""
+        if self.hog is not None:
+            self.hog.remove()
+        for box in (self.box, *self._predecessors):
+            box.remove()
 
     def start(self) -> None:
         """Start it (again), with its data as it was left, and with its memory for itself."""
@@ -225,12 +136,6 @@ class ContainerNode:
             raise Refused(f"node {self.name!r} has no limit of memory", cure="ask for it in the needs: memory_mb")
         self.used = True
         return self.hog.take()
-
-    def remove(self) -> None:
-        """Remove its container, and what takes its memory. Idempotent."""
-        if self.hog is not None:
-            self.hog.remove()
-        self.box.remove()
 
     def resume(self) -> None:
         """Let it go on. Idempotent; a node that has exited stays so."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.engines.containers.api import asking, client
-from harness.engines.containers.node import Box
+from harness.engines.containers.box import Box
 from harness.errors import Trouble
 
 _FRAME = struct.Struct(">BxxxL")  # of what the engine sends: which stream it is, and how many bytes follow

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from harness.engines.containers.box import Box, run_in
 from harness.engines.containers.images import reference
 from harness.engines.containers.network import Yard, at_once, one_by_one
-from harness.engines.containers.node import Box, run_in
 from harness.engines.containers.shell import Shell
 from harness.errors import Trouble
 from harness.system.topology import Cut
