@@ -239,7 +239,7 @@ def test_counters_count_what_the_queue_said() -> None:
         "published": 100,
         "delivered": len(told.sendings),
         "redelivered": sum(sending.redelivered for sending in told.sendings),
-        "acked": len(told.sendings),
+        "acked": len({sending.sequence for sending in told.sendings}),  # a second time changes nothing
     }
 
 

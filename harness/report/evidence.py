@@ -107,6 +107,31 @@ _SENTENCES: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
     ),
     (("crash_point", "stage", "pid", "alive"), _crash),
     (("shutdown_answered", "write_afterwards", "needs_recovery"), _power),
+    (
+        ("pid_before", "client_state_before", "client_state_held"),
+        lambda pid, before, held: (
+            f"client process {pid} was in the state {before} before, and in {held} while the fault held; T is stopped"
+        ),
+    ),
+    (
+        ("broker_gave_it_up", "broker_said"),
+        lambda gone, said: (
+            f"the broker gave it up: {said or 'it said not why'}" if gone else "the broker still lists it"
+        ),
+    ),
+    (
+        ("held_unsettled", "prefetch", "settled"),
+        lambda held, limit, settled: (
+            f"it held {held} of the {limit} deliveries that it may hold, and settled {settled}"
+        ),
+    ),
+    (
+        ("worked_hz", "asked_pace_hz", "usual_hz", "published_hz", "backlog_grew_by"),
+        lambda worked, asked, usual, published, grew: (
+            f"consumers worked off {worked:,}/s, told to do {asked:,}/s, where {usual:,}/s were usual; {published:,}/s "
+            f"were published, so {grew:,} more waited"
+        ),
+    ),
     (("connections_ended",), _connections),
     (("bytes_withheld",), _bytes("withheld")),
     (("bytes_inside_at_most",), _bytes("at most inside the links when they were cut")),

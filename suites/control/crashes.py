@@ -13,7 +13,8 @@ A crash point is only worth its name if the broker's side agrees. What is compar
     between-ack-and-confirm      handed             it comes again
     between-ack-and-confirm      written            it never comes again
 
-"Comes again": delivered to another client than the one that died, or still owed when the auditor reads what is left.
+"Comes again": delivered after the crash, or still owed when the auditor reads what is left. (Whoever received it before
+and died is no witness.) A run that was cut short, and so never drained and read, compares nothing.
 Under automatic acknowledgement nothing comes again, whatever a client does, so consumers' points compare nothing there.
 """
 
@@ -67,10 +68,12 @@ class Tries:
 def tries(run: Run) -> Tries:
     """The crashes of a run, against what the broker delivered and held."""
     history = run.history
+    assert not history.terms.interrupted, history.terms.interrupted
     deliveries, names = history.deliveries, {int(n): history.word(w) for n, w in _names(run)}
-    received: dict[int, set[str]] = {}
-    for message, client in zip(deliveries.message.tolist(), deliveries.client.tolist(), strict=True):
-        received.setdefault(message, set()).add(names[client])
+    received: dict[int, list[tuple[int, str]]] = {}
+    columns = (deliveries.message.tolist(), deliveries.received_ns.tolist(), deliveries.client.tolist())
+    for message, received_ns, client in zip(*columns, strict=True):
+        received.setdefault(message, []).append((received_ns, names[client]))
     held = set(history.census.message.tolist())
     stages: Counter[str] = Counter()
     why, against = [], []
@@ -82,11 +85,13 @@ def tries(run: Run) -> Tries:
         producer, _, sequence = str(injection.facts["message"]).partition(":")
         message = int(producer) << 40 | int(sequence)
         stages[stage] += 1
-        others = received.get(message, set()) - set(injection.targets)
+        # A consumer that died has received nothing since; a message of a producer that died may have come before.
+        since_ns = injection.bit_ns if (point, stage) in _COMES_AGAIN else 0
+        others = [name for received_ns, name in received.get(message, ()) if received_ns >= since_ns]
         seen = bool(others) or message in held
         expected = {**_REACHES, **_COMES_AGAIN}[point, stage]
         if seen is not expected:
-            where = f"received by {', '.join(sorted(others)) or 'nobody'}, {'' if message in held else 'not '}held"
+            where = f"received by {', '.join(others) or 'nobody'}, {'' if message in held else 'not '}held"
             against.append(f"{stage or point} of {injection.facts['message']}: {where}")
     landed = sum(stages.values())
     return Tries(len(history.terms.injections), landed, landed - len(against), dict(stages), tuple(why), tuple(against))

@@ -204,11 +204,12 @@ class Queue:
             self._ready.extendleft(sorted(gone.unsettled.values(), key=lambda entry: entry.sequence, reverse=True))
 
     def settle(self, consumer: str, sequence: int) -> bool:
-        """A consumer is done with a delivery. False if it does not hold it."""
-        self.counters["acked"] += 1
+        """A consumer is done with a delivery. False if it does not hold it: a second time changes nothing."""
         holder = self._consumers.get(consumer)
         if holder is None or holder.unsettled.pop(sequence, None) is None:
+            self.counters["acked"] += sequence == 0
             return sequence == 0
+        self.counters["acked"] += 1
         self._log.append(Logged(sequence, None, ""))
         return True
 
