@@ -21,7 +21,7 @@ from harness.system.topology import NodeState
 
 MEMORY_MB = 384
 _KILLED = 137
-_ALARM_WATCH_S = 3.0
+_ALARM_WATCH_S = 8.0
 _SET = ("rabbitmqctl", "set_vm_memory_high_watermark")
 _LOW, _USUAL = ("absolute", "1MB"), ("0.6",)
 """Far below what a node uses, and what RabbitMQ 4 has as shipped."""
