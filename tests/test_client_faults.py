@@ -259,7 +259,11 @@ def test_every_odd_acknowledgement_is_noted(fault: Fault, what: str, word: str, 
     noted = health.value[health.state == run.history.word_number(word)]
     counted = cast(int, injection.facts[what])
     assert counted > 10
-    assert counted <= len(noted) <= counted + 5, "what is done between measuring and mending is noted, too"
+    assert counted <= len(noted), "what is done between measuring and mending is noted, too"
+    times_ns = health.time_ns[health.state == run.history.word_number(word)]
+    assert injection.asked_ns <= times_ns.min()
+    assert injection.recovered_ns is not None
+    assert times_ns.max() <= injection.recovered_ns
     assert len(set(noted.tolist())) == len(noted)
     assert not [reason for reason in run.judgement.trial.reasons if word in reason or "miscounts" in reason]
 
