@@ -13,6 +13,7 @@ from harness.history.freeze import freeze
 from harness.history.history import History
 from harness.history.journal import ACK, CONFIRM, DELIVER, HEAD_SIZE, PUBLISH, RECORD_SIZE, Journal
 from harness.history.proceedings import Proceedings
+from harness.history.terms import InjectionTerms
 from harness.operation import AckKind, AcknowledgedBy, MessageId, Outcome
 
 COUNT = 40
@@ -134,3 +135,43 @@ def test_that_all_came_through_the_proxy_must_have_been_seen_every_time(
     asked: tuple[bool | None, ...], proved: bool | None, tmp_path: Path
 ) -> None:
     assert freeze(recorded(tmp_path / "run", asked)).terms.peers_all_proxy is proved
+
+
+def test_what_members_said_after_recovery_stands_with_the_injection_that_they_recovered_from(tmp_path: Path) -> None:
+    directory = recorded(tmp_path / "run", peers=())
+    proceedings = Proceedings(directory)
+
+    def told(said: str, number: int, recovered_ns: int | None) -> None:
+        if recovered_ns is not None:
+            proceedings.write("peers", ok=True, strangers=[], seen=[], members={"node-1": said})
+        proceedings.write("injection", injection(number, recovered_ns))
+
+    proceedings.write("peers", ok=True, strangers=[], seen=[], members={"node-1": "at the start"})
+    told("after the first", 0, 2_000 * MS)
+    told("never", 1, None)
+    told("after the third", 2, 3_000 * MS)
+    proceedings.close()
+    facts = [dict(one.facts) for one in freeze(directory).terms.injections]
+    assert [one.get("members_after_recovery") for one in facts] == [
+        {"node-1": "after the first"},
+        None,
+        {"node-1": "after the third"},
+    ]
+    assert [one["measured"] for one in facts] == [0, 1, 2]
+
+
+def injection(number: int, recovered_ns: int | None) -> InjectionTerms:
+    return InjectionTerms(
+        fault="ring",
+        number=number,
+        trial=number,
+        targets=("node-1->node-2",),
+        planned_ns=0,
+        asked_ns=0,
+        bit_ns=MS,
+        mended_ns=2 * MS,
+        recovered_ns=recovered_ns,
+        at_risk=1,
+        touches="both",
+        facts={"measured": number},
+    )
