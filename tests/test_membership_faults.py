@@ -61,6 +61,7 @@ def test_nonsense_is_refused_at_birth(make: Callable[[], Fault], says: str) -> N
     [
         (R1, LeaderTransfer(), "keeps one copy"),
         (RabbitMQ("classic", members=3, queue=Classic()), ReplicaRemoved(), "keeps one copy"),
+        (R3, ReplicaRemoved(Role.LEADER), "never its leader's"),
         (R3, NodeLeaves(), "system account"),
         (R3, RollingUpgrade(), "has that version from the start"),
         (OLD_R3, RollingUpgrade("2.12"), "has that version from the start"),
@@ -114,7 +115,7 @@ def without(owner: type, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, verb, lambda *_: None)
 
 
-@pytest.mark.parametrize("fault", [LeaderTransfer(), ReplicaRemoved(), ReplicaRemoved(Role.LEADER)], ids=str)
+@pytest.mark.parametrize("fault", [LeaderTransfer(), ReplicaRemoved()], ids=lambda fault: fault.name)
 def test_a_change_of_a_streams_replicas_bites_and_is_mended(fault: Fault, tmp_path: Path) -> None:
     injection, run = injected(fault, R3, tmp_path / "run", Processes())
     must_bite(injection, run)

@@ -104,32 +104,37 @@ class ReplicaRemoved:
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
-        """Take it away; evidence is the broker's list of replicas."""
+        """Take it away; evidence is the broker's list of replicas. Which follower's goes, the broker may choose."""
         membership = system.broker.membership()
         node = system.find(self.role, choice).name
         before = membership.replicas()
+
+        def lost() -> set[str]:
+            held = _asked(membership.replicas)
+            return set(before) - set(held) if held else set()
+
+        def gone() -> int | None:
+            return system.now_ns() if lost() else None
+
         try:
             membership.remove(node)
-
-            def gone() -> int | None:
-                held = _asked(membership.replicas)
-                return system.now_ns() if held and node not in held else None
-
             bit_ns = system.watch(gone, within_s=CHANGE_S)
 
             def measure() -> Evidence:
+                without = lost()
                 held = _asked(membership.replicas)
-                facts = {"replicas_before": dict(before), "replicas_held": dict(held)}
+                facts = {"asked_of": node, "replicas_before": dict(before), "replicas_held": dict(held)}
                 why_not = None
-                if node not in before:
-                    why_not = f"{node} had no replica to be taken away: {dict(before)}"
-                elif bit_ns is None or not held or node in held:
+                if bit_ns is None or not without:
                     why_not = f"the broker lists {dict(held) or 'no replica'} while {node} should have none"
-                return Evidence((node,), bit_ns if why_not is None else None, facts, why_not)
+                elif self.role is Role.LEADER and node not in without:
+                    why_not = f"{', '.join(sorted(without))} lost a replica, and {node}, which led, did not"
+                return Evidence(tuple(sorted(without)) or (node,), bit_ns if why_not is None else None, facts, why_not)
 
             yield measure
         finally:
-            _add_again(system, node)
+            for name in before:
+                _add_again(system, name)
 
 
 def _add_again(system: System, node: str) -> None:

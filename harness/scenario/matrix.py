@@ -216,6 +216,8 @@ def _unchangeable(configuration: Configuration, fault: Fault, promise: Promise) 
         return "a NATS server is a static Go program, whose clock cannot be set apart from the machine's"
     if "leaves" in needed and configuration.family == "nats":
         return "a NATS server leaves its cluster only by a request of the system account, which is not set up"
+    if "replicated" in needed and getattr(fault, "role", None) is Role.LEADER and configuration.family == "nats":
+        return "JetStream gives up a follower's replica, and never its leader's"
     chosen = getattr(configuration, "version", None)
     if "upgrade" in needed and fault.needs.versions == (chosen,):
         return f"{configuration.name} has that version from the start: give it an older one, as version=..."

@@ -34,7 +34,8 @@ class Membership(Protocol):
         ...
 
     def remove(self, node: str) -> None:
-        """Take the replica on `node` away; the node stays a member."""
+        """Take the replica on `node` away, or another follower's where the broker leaves us no choice; the node stays
+        a member."""
         ...
 
     def add(self, node: str) -> None:

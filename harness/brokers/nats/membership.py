@@ -56,18 +56,18 @@ class Membership:
         self._tell(f"$JS.API.STREAM.LEADER.STEPDOWN.{self._stream}", {"placement": {"preferred": node}})
 
     def remove(self, node: str) -> None:
-        """Take it out of the stream's peers; in a cluster that has no other, the stream goes on with fewer."""
-        self._tell(f"$JS.API.STREAM.PEER.REMOVE.{self._stream}", {"peer": node})
+        """Ask for a replica fewer: JetStream gives up a follower's, of its own choice. (To take out a certain peer is
+        refused where no other server could take its place: "peer remap failed".)"""
+        self._resize(len(self.replicas()) - 1)
 
     def add(self, node: str) -> None:
-        """Ask for a replica fewer, which is what there is, and then for all: JetStream fills up when the number that
-        is asked for grows, and only then."""
+        """Ask for a replica more, which goes to a server that has none, unless it has one."""
         have = self.replicas()
-        if node in have:
-            return
-        config = self._info()["config"]
-        for count in (len(have), len(have) + 1):
-            self._tell(f"$JS.API.STREAM.UPDATE.{self._stream}", {**config, "num_replicas": count})
+        if node not in have:
+            self._resize(len(have) + 1)
+
+    def _resize(self, count: int) -> None:
+        self._tell(f"$JS.API.STREAM.UPDATE.{self._stream}", {**self._info()["config"], "num_replicas": count})
 
     def leave(self, node: str) -> None:
         """Not to be had."""

@@ -106,8 +106,12 @@ class Membership:
         self.add(node)
 
     def settle(self, versions: str) -> None:
-        """Enable every stable feature flag: a node of a later version joins no cluster that lacks one it requires."""
-        self._run(next(iter(self._nodes)), "rabbitmqctl", "enable_feature_flag", "all")
+        """Enable every stable feature flag, and from 4.0 on the metadata store that later versions require (4.3 does
+        not start with the older one: "incompatible_feature_flags"), which has to be opted into."""
+        node = next(iter(self._nodes))
+        self._run(node, "rabbitmqctl", "enable_feature_flag", "all")
+        if not self.versions().get(node, "").startswith("3."):
+            self._run(node, "rabbitmqctl", "enable_feature_flag", "--opt-in", "khepri_db")
 
     # ---- how -------------------------------------------------------------------------------------------------------
 
