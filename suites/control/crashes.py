@@ -14,7 +14,8 @@ A crash point is only worth its name if the broker's side agrees. What is compar
     between-ack-and-confirm      written            it never comes again
 
 "Comes again": delivered after the crash, or still owed when the auditor reads what is left. (Whoever received it before
-and died is no witness.) A run that was cut short, and so never drained and read, compares nothing.
+and died is no witness; nor is a stream, which stores what it owes to nobody any more.) A run that was cut short, and so
+never drained and read, compares nothing.
 Under automatic acknowledgement nothing comes again, whatever a client does, so consumers' points compare nothing there.
 """
 
@@ -74,7 +75,8 @@ def tries(run: Run) -> Tries:
     columns = (deliveries.message.tolist(), deliveries.received_ns.tolist(), deliveries.client.tolist())
     for message, received_ns, client in zip(*columns, strict=True):
         received.setdefault(message, []).append((received_ns, names[client]))
-    held = set(history.census.message.tolist())
+    census, stored = history.census, history.word_number("stored")
+    held, owed = set(census.message.tolist()), set(census.message[census.place != stored].tolist())
     stages: Counter[str] = Counter()
     why, against = [], []
     for injection in history.terms.injections:
@@ -86,12 +88,12 @@ def tries(run: Run) -> Tries:
         message = int(producer) << 40 | int(sequence)
         stages[stage] += 1
         # A consumer that died has received nothing since; a message of a producer that died may have come before.
-        since_ns = injection.bit_ns if (point, stage) in _COMES_AGAIN else 0
+        again = (point, stage) in _COMES_AGAIN
+        since_ns, there = (injection.bit_ns, owed) if again else (0, held)
         others = [name for received_ns, name in received.get(message, ()) if received_ns >= since_ns]
-        seen = bool(others) or message in held
-        expected = {**_REACHES, **_COMES_AGAIN}[point, stage]
-        if seen is not expected:
-            where = f"received by {', '.join(others) or 'nobody'}, {'' if message in held else 'not '}held"
+        expected = (_COMES_AGAIN if again else _REACHES)[point, stage]
+        if (bool(others) or message in there) is not expected:
+            where = f"received by {', '.join(others) or 'nobody'}, {'' if message in there else 'not '}held"
             against.append(f"{stage or point} of {injection.facts['message']}: {where}")
     landed = sum(stages.values())
     return Tries(len(history.terms.injections), landed, landed - len(against), dict(stages), tuple(why), tuple(against))
