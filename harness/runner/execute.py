@@ -20,6 +20,7 @@ from harness.clients.spec import ClientSpec
 from harness.clock import RunClock, boot_id, until
 from harness.errors import Refused, Trouble, Undecided
 from harness.faults.client import KillClient
+from harness.faults.late_end import SlowClose
 from harness.history.freeze import freeze
 from harness.history.proceedings import Proceedings
 from harness.history.store import write_history
@@ -128,7 +129,7 @@ def _run(
         progress.phase("deploy")
         crew = Crew(directory, clock, proceedings, ledger, configuration.family)
         stack.callback(crew.close)
-        kills = any(isinstance(fault, KillClient) for fault in plan.faults)
+        kills = any(isinstance(fault, KillClient | SlowClose) for fault in plan.faults)
         crew.spare(workload.producers + workload.consumers + kills)
         deployed = stack.enter_context(_deploy(cell, lease))
         topology, broker, promise = deployed.topology, deployed.broker, deployed.promise
