@@ -11,14 +11,16 @@ from harness.engines.processes import Processes
 from harness.ledger import Ledger
 from harness.run import Run
 from harness.runner.execute import execute
-from harness.scenario.plan import cell_seed
+from harness.scenario.plan import Plan, cell_seed
 from harness.scenario.scenario import Cell, Scenario
 from harness.system.topology import Engine, NodeSpec, Topology
 
 
-def run_cell(scenario: Scenario, directory: Path, *, seed: int = 7, engine: Engine | None = None) -> Run:
-    """Run one cell with a pool of its own, and open what it left."""
-    cell = Cell(id=scenario.id, scenario=scenario, seed=cell_seed(seed, scenario.id))
+def run_cell(
+    scenario: Scenario, directory: Path, *, seed: int = 7, engine: Engine | None = None, plan: Plan | None = None
+) -> Run:
+    """Run one cell with a pool of its own, and open what it left. `plan`: instead of the one that the seed draws."""
+    cell = Cell(id=scenario.id, scenario=scenario, seed=cell_seed(seed, scenario.id), drawn=plan)
     chosen = engine or Processes()
     with Pool() as pool:
 

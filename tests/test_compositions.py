@@ -13,17 +13,19 @@ from typing import ClassVar
 import pytest
 
 from harness.brokers.memory.configuration import Memory
+from harness.clients.spec import ClientSpec
 from harness.errors import Trouble
 from harness.faults.client import KillClient
-from harness.faults.network import Latency
+from harness.faults.network import Latency, Stall
 from harness.faults.node import Kill
 from harness.guarantee import Status
 from harness.history.terms import InjectionTerms
 from harness.operation import Role
 from harness.run import Run
 from harness.scenario.moment import Acked, Holding
+from harness.scenario.plan import Part, Plan, Step
 from harness.scenario.scenario import Scenario
-from harness.scenario.schedule import At, InTurn, Overlap, Schedule
+from harness.scenario.schedule import At, InTurn, Overlap, Randomly, Schedule
 from harness.scenario.workload import Steady
 from harness.system.needs import Needs
 from harness.system.system import Measure, System
@@ -79,6 +81,38 @@ def test_a_moment_that_does_not_come_is_no_bite_and_nothing_is_held(
     assert never.why_not is not None
     assert "its moment did not come: no consumer held more than" in never.why_not
     assert Status.HELD not in {verdict.status for verdict in run.judgement.verdicts.values()}
+
+
+def test_a_part_waits_until_nobody_would_mend_it(tmp_path: Path) -> None:
+    parts = tuple(
+        Part(fault=fault, at_s=at_s, hold_s=0.8, choice=0)
+        for fault, at_s in ((Latency(Role.PRODUCER), 0.0), (Stall(Role.PRODUCER), 0.3))
+    )
+    plan = Plan(seed=7, steps=(Step(trial=0, quiet_s=0.4, parts=parts),), quiet_after_s=0.4)
+    scenario = Scenario(
+        configuration=Memory("composed"), schedule=Randomly(tuple(part.fault for part in parts)), workload=LOAD
+    )
+    injections = run_cell(scenario, tmp_path / "run", plan=plan).history.terms.injections
+    first, second = sorted(injections, key=lambda one: one.asked_ns)
+    assert (first.why_not, second.why_not) == (None, None)
+    assert first.mended_ns is not None
+    assert second.asked_ns >= first.mended_ns
+
+
+def test_two_clients_that_die_at_once_have_successors_of_different_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = ClientSpec.write
+
+    def slowly(self: ClientSpec, path: Path) -> None:
+        time.sleep(0.05)
+        write(self, path)
+
+    monkeypatch.setattr(ClientSpec, "write", slowly)
+    run, _ = carried_out(Overlap((KillClient(Role.PRODUCER), KillClient(Role.CONSUMER)), apart_s=0.0), tmp_path / "run")
+    numbers = run.history.clients.client.tolist()
+    assert len(numbers) == 6
+    assert len(set(numbers)) == 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,11 @@ from harness import catalogue
 from harness.brokers.memory.configuration import Memory
 from harness.errors import Refused
 from harness.faults.client import KillClient
+from harness.faults.clock import ClockStep
+from harness.faults.conduct import DoubleAcknowledgement, Hoard, WrongOrder
+from harness.faults.disk import DiskFull, DiskNearlyFull
 from harness.faults.fault import Fault
+from harness.faults.files import Truncate
 from harness.faults.network import Disconnect, Latency, Stall
 from harness.faults.node import Kill, Pause
 from harness.faults.partition import Isolate, Ring
@@ -144,9 +148,29 @@ def test_a_composition_that_cannot_be_is_refused_at_birth(what: str) -> None:
         make()
 
 
-def test_faults_of_different_links_may_hold_together() -> None:
-    assert quarrel(Latency(Role.PRODUCER), Stall(Role.CONSUMER)) is None
-    Overlap((Latency(Role.PRODUCER), Stall(Role.CONSUMER)))
+TOGETHER: dict[str, tuple[Fault, Fault, bool]] = {
+    # what: (one, other, whether they may hold together)
+    "links of different roles": (Latency(Role.PRODUCER), Stall(Role.CONSUMER), True),
+    "links of one role": (Latency(Role.PRODUCER), Stall(Role.PRODUCER), False),
+    "links of one role and of both": (Latency(Role.PRODUCER), Stall(Role.BOTH), False),
+    "a link and a file": (Truncate(), Latency(), True),
+    "two kills of nodes": (Kill(), Kill(Role.FOLLOWER), True),
+    "a kill and a partition": (Kill(), Isolate(), True),
+    "two partitions": (Isolate(), Ring(), False),
+    "a kill and a full disk, which starts the node": (Kill(), DiskNearlyFull(), False),
+    "a frozen node and its clock": (Pause(), ClockStep(), False),
+    "a full disk and a nearly full one": (DiskFull(), DiskNearlyFull(), False),
+    "a consumer that is told two things": (WrongOrder(), DoubleAcknowledgement(), False),
+    "a hoard and a killed consumer": (Hoard(), KillClient(Role.CONSUMER), False),
+    "a hoard and a killed producer": (Hoard(), KillClient(Role.PRODUCER), True),
+}
+
+
+@pytest.mark.parametrize("what", TOGETHER)
+def test_what_may_hold_together(what: str) -> None:
+    one, other, together = TOGETHER[what]
+    assert (quarrel(one, other) is None) == together
+    assert (quarrel(other, one) is None) == together
 
 
 # ---- a plan's file ---------------------------------------------------------------------------------------------------

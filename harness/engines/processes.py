@@ -24,7 +24,7 @@ from harness.engines.routes import Routes
 from harness.errors import Refused, Trouble
 from harness.ledger import DIRECTORY, Ledger, new_mark
 from harness.system.disk import Disk
-from harness.system.needs import Needs
+from harness.system.needs import LINK_VERBS, Needs
 from harness.system.topology import Cut, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
@@ -309,9 +309,7 @@ class Processes:
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters, all on 127.0.0.1; of these, NATS can be kept apart."""
         nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
-        links = {"disconnect", "latency", "blackhole", "stall", "heal"}
-        links |= {"limit", "cut_after", "fragment", "slow_close", "reset_new"}
-        verbs = frozenset(nodes | links | {"sever"})
+        verbs = LINK_VERBS | nodes | {"sever"}
         return Needs(verbs=verbs, capabilities=frozenset({"processes", "cluster"}))
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:

@@ -220,6 +220,7 @@ class Crew:
         self._proceedings = proceedings
         self._ledger = ledger
         self._clients: list[ClientProcess] = []
+        self._last = 0
         self._lock = threading.RLock()
         self._closing = threading.Event()
         (directory / "journals").mkdir(exist_ok=True)
@@ -230,8 +231,9 @@ class Crew:
     def spare(self, count: int = 1) -> None:
         """Start processes that load their driver and wait to be needed."""
         for _ in range(count):
-            self._made += 1
-            log = self._directory / "clients" / f"process-{self._made}.log"
+            with self._lock:
+                self._made += 1
+                log = self._directory / "clients" / f"process-{self._made}.log"
             mark = new_mark()
             key = self._ledger.add(PROCESS, mark=mark)
             with open(log, "wb") as output:
@@ -244,7 +246,8 @@ class Crew:
                     env={**os.environ, MARK: mark},
                 )
             self._ledger.amend(key, pid=process.pid, started=started_ticks(process.pid), group=process.pid)
-            self._spares.append(_Spare(process, key, log))
+            with self._lock:
+                self._spares.append(_Spare(process, key, log))
 
     def start(self, spec: ClientSpec) -> ClientProcess:
         """Start one client. Its journal's head exists before it does, so that it can be told anything."""
@@ -255,9 +258,10 @@ class Crew:
         head.set("pause_publishing", 1)
         orders = self._directory / "clients" / f"{spec.name}.json"
         spec.write(orders)
-        if not self._spares:
-            self.spare()
-        spare = self._spares.pop(0)
+        with self._lock:
+            if not self._spares:
+                self.spare()
+            spare = self._spares.pop(0)
         client = ClientProcess(
             spec=spec,
             head=head,
@@ -275,6 +279,7 @@ class Crew:
             raise Trouble(f"a client process ended before it was needed: {client.last_words()}") from error
         with self._lock:
             self._clients.append(client)
+            self._last = max(self._last, spec.number)
         self._proceedings.write(
             "client",
             number=spec.number,
@@ -301,7 +306,9 @@ class Crew:
             raise TypeError(f"not a client of this crew: {client!r}")
         client.process.wait()
         self._reap(client)
-        number = max(known.number for known in self.all()) + 1
+        with self._lock:  # two may die at once
+            self._last += 1
+            number = self._last
         journal = Path(client.spec.journal).with_name(f"{client.slot}.{number}.journal")
         spec = replace(
             client.spec, number=number, name=f"{client.slot}.{number}", journal=str(journal), sequence_first=0

@@ -187,12 +187,14 @@ def _deploy(cell: Cell, lease: Lease) -> Iterator[Deployed]:
     configuration = cell.scenario.configuration
     broker_class = catalogue.broker(configuration.family)
 
+    used_up = ""
+
     def healthy(topology: Topology) -> str | None:
-        trouble = topology.proxy_alive()
-        return str(trouble) if trouble else None
+        return used_up or topology.proxy_alive()
 
     with ExitStack() as stack:
         topology = stack.enter_context(lease(cell.scenario.nodes(), healthy=healthy))
+        used_up = ", ".join(sorted({f"{fault.name} used it up" for fault in cell.plan().faults if fault.needs.fresh}))
         topology.prepare(frozenset().union(*(fault.needs.verbs for fault in cell.plan().faults)))
         broker: Broker = broker_class(configuration, topology, _short(cell.id))
         stack.callback(broker.close)

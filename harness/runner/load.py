@@ -46,7 +46,7 @@ class Load:
                 if client.role is Role.PRODUCER and self.confirms:
                     unanswered += max(counters.handed - counters.answered, 0)
                 if client.role is Role.CONSUMER and ack is not AckKind.AUTOMATIC:
-                    unsettled += max(counters.received - counters.settled, 0)
+                    unsettled += counters.holding
         if not self.confirms or ack is AckKind.AUTOMATIC:
             unsettled += max(handed - received - self.astray, 0)
         if touches == "producer":

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.clock import happens
 from harness.errors import Trouble
+from harness.faults.fault import Fault
 from harness.history.proceedings import Proceedings
 from harness.history.terms import InjectionTerms
 from harness.operation import Evidence, Role
@@ -20,6 +23,7 @@ from harness.runner.load import Load
 from harness.runner.peers import Peers
 from harness.runner.progress import Progress
 from harness.scenario.plan import Part, Plan, Step
+from harness.scenario.schedule import quarrel
 from harness.system.service import Broker, Promise
 from harness.system.system import System
 
@@ -73,6 +77,8 @@ class Nemesis:
         self._proceedings = proceedings
         self._peers = peers
         self._injections = 0
+        self._holding: list[Fault] = []
+        self._holding_changed = threading.Condition()
 
     def carry_out(self, plan: Plan) -> None:
         """Every step of the plan, then the last quiet phase."""
@@ -137,8 +143,7 @@ class Nemesis:
                 aborted.set()
                 raise
             finally:
-                for thread in threads:
-                    thread.join()
+                _join(threads, aborted)
             for one in parts:
                 if one.error is not None:
                     raise one.error
@@ -164,14 +169,42 @@ class Nemesis:
         come = part.moment.watch(system) if part.moment is not None else None
         aborted.wait(max(due_ns - system.now_ns(), 0) / 1e9)
         if come is not None:
-            happens(lambda: aborted.is_set() or come() is None, within_s=MOMENT_LIMIT_S, poll_s=_POLL_S)
+            missed: str | None = ""
+
+            def over() -> bool:  # a moment may pass: it has come when it was seen
+                nonlocal missed
+                missed = come()
+                return missed is None or aborted.is_set()
+
+            happens(over, within_s=MOMENT_LIMIT_S, poll_s=_POLL_S)
             one.planned_ns = one.asked_ns = system.now_ns()
-            if (missed := come()) is not None:
+            if missed is not None and not aborted.is_set():
                 one.evidence = Evidence((), None, why_not=f"its moment did not come: {missed}")
                 one.mended_ns = one.asked_ns
                 return
-        if aborted.is_set():
-            return
+        with self._alone(part.fault, aborted) as mine:
+            if mine:
+                self._hold(one, aborted)
+
+    @contextmanager
+    def _alone(self, fault: Fault, aborted: threading.Event) -> Iterator[bool]:
+        """Wait until no fault holds any more whose mending would mend this one, or that this one would mend; false
+        where the trial was given up meanwhile. A plan keeps them apart by their lengths, and injecting takes time."""
+        with self._holding_changed:
+            while not aborted.is_set() and any(quarrel(fault, other) for other in self._holding):
+                self._holding_changed.wait(0.01)
+            if mine := not aborted.is_set():
+                self._holding.append(fault)
+        try:
+            yield mine
+        finally:
+            if mine:
+                with self._holding_changed:
+                    self._holding.remove(fault)
+                    self._holding_changed.notify_all()
+
+    def _hold(self, one: _Injected, aborted: threading.Event) -> None:
+        part, system = one.part, self._system
         one.at_risk = self._until_at_risk(part.fault.touches)
         one.asked_ns = system.now_ns()
         with part.fault.inject(system, part.choice) as measure:
@@ -230,3 +263,17 @@ class Nemesis:
         recovered_ns = self._system.now_ns()
         self._peers.check()
         return max(recovered_ns, mended_ns)
+
+
+def _join(threads: Sequence[threading.Thread], aborted: threading.Event) -> None:
+    """Wait until each has ended, having mended what it broke: also if Ctrl-C comes meanwhile, which ends them early."""
+    interrupted: BaseException | None = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt as interrupt:
+                interrupted = interrupt
+                aborted.set()
+    if interrupted is not None:
+        raise interrupted

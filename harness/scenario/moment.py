@@ -106,8 +106,7 @@ class Holding:
         """Look at every living consumer."""
 
         def come() -> str | None:
-            counters = [client.counters() for client in system.crew.living(Role.CONSUMER)]
-            most = max((one.received - one.settled for one in counters), default=0)
+            most = max((client.counters().holding for client in system.crew.living(Role.CONSUMER)), default=0)
             return None if most >= self.count else f"no consumer held more than {most} of {self.count} deliveries"
 
         return come

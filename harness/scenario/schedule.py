@@ -15,12 +15,12 @@ from typing import Protocol, TypeGuard, cast
 from harness.errors import Refused
 from harness.faults.fault import Fault
 from harness.scenario.moment import Moment
-from harness.system.topology import Link
-
-_OF_LINKS = frozenset(vars(Link))
-"""Verbs of links: mending one of them heals all of the link."""
+from harness.system.needs import LINK_VERBS
 
 _BETWEEN_NODES = "sever"
+_OF_NODES = frozenset({"start", "stop", "kill", "pause", "resume"})
+"""What two faults may do to nodes side by side: each sees whether its own node was as it should be to the end."""
+
 _PARTS_MAX = 1_000
 
 
@@ -233,16 +233,22 @@ _BETWEEN_S = 0.3
 def quarrel(one: Fault, other: Fault) -> str | None:
     """Why mending one of two faults that hold together would mend the other, or None.
 
-    A link is healed as a whole, and so is a network; of nodes and clients each has its own to mend, but the same fault
-    twice would find its target broken already.
+    A link is healed as a whole, and so is a network. What changes a node otherwise than by ending, starting or freezing
+    it is mended by a node that runs, which must not be ended meanwhile. Clients of a role may be the same one, and one
+    client behaves in one way at a time.
     """
     if one == other:
         return f"{one.name} with itself"
-    both_of_links = one.needs.verbs & _OF_LINKS and other.needs.verbs & _OF_LINKS
-    if both_of_links and (one.touches == other.touches or "both" in (one.touches, other.touches)):
+    alike = one.touches == other.touches or "both" in (one.touches, other.touches)
+    if alike and one.needs.verbs & LINK_VERBS and other.needs.verbs & LINK_VERBS:
         return f"{one.name} and {other.name} disturb the same links, and mending one would mend the other"
     if _BETWEEN_NODES in one.needs.verbs & other.needs.verbs:
         return f"{one.name} and {other.name} are both partitions, and mending one would mend the other"
+    ours, theirs = (fault.needs.verbs - LINK_VERBS - {_BETWEEN_NODES} for fault in (one, other))
+    if ours and theirs and not (ours | theirs) <= _OF_NODES:
+        return f"{one.name} and {other.name} both change nodes, and one may need a node that the other has ended"
+    if alike and not one.needs.verbs and not other.needs.verbs:
+        return f"{one.name} and {other.name} may hit the same client"
     return None
 
 

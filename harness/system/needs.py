@@ -43,6 +43,22 @@ def _smaller(one: int | None, other: int | None) -> int | None:
     return min((size for size in (one, other) if size is not None), default=None)
 
 
+LINK_VERBS = frozenset(
+    {
+        "disconnect",
+        "latency",
+        "blackhole",
+        "stall",
+        "limit",
+        "cut_after",
+        "fragment",
+        "slow_close",
+        "reset_new",
+        "heal",
+    }
+)
+"""What can be done to the link of a client; healing undoes all of it."""
+
 NO_EQUIPMENT = Equipment()
 """What a node is made with where no fault needs more."""
 

@@ -18,7 +18,7 @@ from harness.engines.placeholders import Site, render_spec
 from harness.engines.references import other_images
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger, new_mark
-from harness.system.needs import Needs
+from harness.system.needs import LINK_VERBS, Needs
 from harness.system.topology import Cut, NodeSpec, NodeState, Traffic
 
 if TYPE_CHECKING:
@@ -211,12 +211,10 @@ class Containers:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters of nodes with hosts and addresses of their own."""
-        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "set_clock"}
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "set_clock", "exhaust_memory"}
         between = {"sever"}
-        links = {"disconnect", "latency", "blackhole", "stall", "heal"}
-        links |= {"limit", "cut_after", "fragment", "slow_close", "reset_new"}
         return Needs(
-            verbs=frozenset(nodes | between | links | DISK_VERBS | {"exhaust_memory"}),
+            verbs=LINK_VERBS | DISK_VERBS | nodes | between,
             capabilities=frozenset({"containers", "cluster", "disk", "memory", "clock"}),
         )
 
