@@ -578,3 +578,13 @@ def test_publishes_that_the_clients_never_wrote_down_are_no_phantom() -> None:
     events = [publish(1).acked(), deliver(1).acknowledged(), deliver(2).acknowledged()]
     verdict = judge(history(*events, terms=terms(counters=(counter("published", 2),)))).verdicts["genuine"]
     assert verdict.status is Status.UNKNOWN
+
+
+def test_a_producer_that_stood_still_as_planned_need_not_have_published_meanwhile() -> None:
+    events = without(fair_events(), 1010, 1900)
+    still = note("ticker-gap", 1900, value=890 * MS, planned=True)
+    assert judge(fair_history(still, events=events)).trial.fair
+    called = "while the fault held in trial 1"
+    assert any(called in reason for reason in judge(fair_history(events=events)).trial.reasons)
+    unplanned = note("ticker-gap", 1900, value=890 * MS)
+    assert any(called in reason for reason in judge(fair_history(unplanned, events=events)).trial.reasons)

@@ -20,7 +20,7 @@ OFFERED_SHARE = 0.98
 
 _START_NS = 250_000_000
 _HARMLESS = frozenset({"connected", "local-port", "told-to-stop", "cpu-steal"})
-_GAP = "ticker-gap"
+TICKER_GAP = "ticker-gap"
 _SHOWN_MAX = 3
 
 
@@ -74,7 +74,7 @@ def _states(history: History, faults: Sequence[Window]) -> list[str]:
     for window in faults:
         explained |= window.contains(health.time_ns[unplanned])
     harmless = np.array([word.split(":")[0] in _HARMLESS for word in history.words])
-    gap_word = history.word_number(_GAP)
+    gap_word = history.word_number(TICKER_GAP)
     state = health.state[unplanned]
     gaps = (state == gap_word) & (health.value[unplanned] > limit_ms * 1e6)
     judged = _judged(history)

@@ -14,12 +14,12 @@ import numpy as np
 
 from harness.checkers.books import Books, audit
 from harness.checkers.facts import Facts
-from harness.checkers.health import underloaded, unhealthy
+from harness.checkers.health import TICKER_GAP, underloaded, unhealthy
 from harness.checkers.idle import broken_record, not_idle, too_short
 from harness.checkers.load import Load, Window, phase_windows, quiet_windows
 from harness.checkers.risk import Risks
 from harness.history.columns import NEVER
-from harness.history.history import History
+from harness.history.history import Array, History
 from harness.history.terms import InjectionTerms
 from harness.operation import UNANSWERED_END
 
@@ -295,9 +295,10 @@ def _below_floor(rates: dict[str, float], floors: dict[str, float], called: str)
 
 
 def _producers_alive(history: History, window: Window) -> float:
-    """Which part of the producers' time in a window their processes lived: a killed one cannot publish.
+    """Which part of the producers' time in a window their processes lived, and did not stand still: a killed one cannot
+    publish, nor one that was stopped.
 
-    Only ends that the plan wanted excuse it.
+    Only what the plan wanted excuses it.
     """
     clients = history.clients
     rows = np.flatnonzero(clients.role == history.word_number("producer"))
@@ -307,8 +308,20 @@ def _producers_alive(history: History, window: Window) -> float:
     begin_ns = np.maximum(clients.start_ns[rows], window.begin_ns)
     lives_on = (clients.end_ns[rows] == NEVER) | (clients.planned[rows] == 0)
     end_ns = np.where(lives_on, window.end_ns, np.minimum(clients.end_ns[rows], window.end_ns))
-    lived_s = float(np.maximum(end_ns - begin_ns, 0).sum()) / 1e9
+    lived_s = float(np.maximum(end_ns - begin_ns, 0).sum()) / 1e9 - _stood_still_s(
+        history, clients.client[rows], window
+    )
     return min(lived_s / (slots * window.seconds), 1.0)
+
+
+def _stood_still_s(history: History, clients: Array, window: Window) -> float:
+    """For how long of a window these clients' processes were stopped, as the plan wanted, all together."""
+    health = history.health
+    rows = np.flatnonzero((health.state == history.word_number(TICKER_GAP)) & (health.planned != 0))
+    rows = rows[np.isin(health.client[rows], clients)]
+    end_ns = np.minimum(health.time_ns[rows], window.end_ns)
+    begin_ns = np.maximum(health.time_ns[rows] - health.value[rows], window.begin_ns)
+    return float(np.maximum(end_ns - begin_ns, 0).sum()) / 1e9
 
 
 def _undisturbed(history: History, load: Load) -> Trial:
