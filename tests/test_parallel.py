@@ -112,3 +112,18 @@ def test_an_interrupt_at_any_moment_of_the_start_leaves_nothing_under_way(delay_
     assert len(begun) == len(ended)
     assert len(ended) in (0, 3)
     interrupter.join()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_without_more_threads_those_that_are_there_do_it_all(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, left, done = threading.Thread.start, [None] * threads, []
+
+    def refuse(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    at_once([partial(done.append, number) for number in range(5)])
+    assert sorted(done) == [0, 1, 2, 3, 4]

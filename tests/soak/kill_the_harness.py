@@ -178,10 +178,9 @@ def left_over(session: Session, client: docker.DockerClient | None) -> Iterator[
         yield from left_in_engine(session, client)
     for pid in processes(session):
         yield f"process {pid} {command_line(pid)[:80]}"
-    loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout.splitlines()
-    ours = [line for line in loops if str(session.state) in line]
-    yield from (f"loop device {line}" for line in ours)
-    devices = [line.split(":")[0] for line in ours]
+    told = {path.parts[3]: read(path).decode().rstrip() for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+    devices = {f"/dev/{device}": file for device, file in told.items() if str(session.state) in file}
+    yield from (f"loop device {device} of {file}" for device, file in devices.items())
     for line in Path("/proc/mounts").read_text().splitlines():
         if str(session.state) in line or any(line.startswith(f"{device} ") for device in devices):
             yield f"mount {line}"
