@@ -11,6 +11,7 @@ writer, which is all that is asked: after a power loss the things themselves are
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -94,7 +95,21 @@ def owner_alive(owner: Owner) -> bool:
         return owner.place.partition("/")[0] != here.place.partition("/")[0]
     if owner.place != here.place:
         return True
-    return started_ticks(owner.pid) == owner.started
+    ticks = started_ticks(owner.pid)
+    if ticks is None and not os.access(f"/proc/{owner.pid}/stat", os.R_OK):
+        return _answers(owner.pid)
+    return ticks == owner.started
+
+
+def _answers(pid: int) -> bool:
+    """Whether there is such a process, where /proc does not say so: it may hide those of other users (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def marked_processes(mark: str) -> list[int]:
@@ -118,11 +133,14 @@ def new_mark() -> str:
 
 
 def state_directory() -> Path:
-    """What outlives a session is here: $ASSAY_STATE, else $XDG_STATE_HOME/assay, else ~/.local/state/assay."""
+    """What outlives a session is here: $ASSAY_STATE, else $XDG_STATE_HOME/assay, else ~/.local/state/assay.
+
+    Absolute, and without symbolic links: a ledger is read from another directory, and the kernel tells the real path of
+    what a loop device is attached to."""
     if own := os.environ.get("ASSAY_STATE"):
-        return Path(own)
+        return Path(own).resolve()
     base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "assay"
+    return ((Path(base) if base else Path.home() / ".local" / "state") / "assay").resolve()
 
 
 def ledger_directory() -> Path:
@@ -217,11 +235,21 @@ class Ledger:
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(descriptor, text.encode())
+                _append(descriptor, text.encode())
             finally:
                 os.close(descriptor)
         except OSError as error:
+            if not self._entries:
+                self.path.unlink(missing_ok=True)
             raise _unwritable(self.path, error) from error
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """Write all of it or nothing: the line that came after half of one would be lost with it."""
+    before = os.fstat(descriptor).st_size
+    if os.write(descriptor, line) < len(line):
+        os.ftruncate(descriptor, before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read(path: Path) -> tuple[Owner, tuple[Entry, ...]] | None:

@@ -12,11 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import docker.errors
 import pytest
 
 from harness import ledger as ledger_module
 from harness.clock import until
+from harness.engines import loops
+from harness.engines import sweep as sweep_module
+from harness.engines.containers import box, leftovers
 from harness.engines.sweep import sweep
 from harness.errors import Trouble
 from harness.ledger import (
@@ -25,6 +30,7 @@ from harness.ledger import (
     MARK,
     NETWORK,
     PROCESS,
+    VOLUME,
     Ledger,
     Owner,
     marked_processes,
@@ -134,6 +140,42 @@ def test_a_ledger_that_cannot_be_written_is_trouble(tmp_path: Path) -> None:
         Ledger.open(tmp_path / "file" / "ledger")
 
 
+def test_a_line_that_is_written_by_half_is_taken_back(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, write = Ledger.open(), os.write
+
+    def half(descriptor: int, line: bytes) -> int:
+        return write(descriptor, line[: len(line) // 2])
+
+    def add_in_vain() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", half)
+            with pytest.raises(Trouble, match="No space left"):
+                ledger.add(NETWORK, name="lost")
+
+    add_in_vain()
+    assert not ledger.path.exists()
+    first = ledger.add(NETWORK, name="first")
+    add_in_vain()
+    second = ledger.add(NETWORK, name="second")
+    found = read(ledger.path)
+    assert found is not None
+    assert [entry.identity["name"] for entry in found[1]] == ["first", "second"]
+    ledger.strike(first)
+    ledger.strike(second)
+
+
+def test_an_owner_that_proc_hides_is_alive_if_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = replace(Owner.here(), pid=4_000_000, started=1)
+    assert not owner_alive(hidden)
+
+    def refuse(pid: int, number: int) -> None:
+        assert (pid, number) == (hidden.pid, 0)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert owner_alive(hidden)
+
+
 def test_owners_are_told_apart() -> None:
     here = Owner.here()
     assert Owner.parse(str(here)) == here
@@ -150,6 +192,7 @@ def test_a_zombie_is_dead() -> None:
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert started_ticks(process.pid) is None
+        assert not owner_alive(replace(Owner.here(), pid=process.pid, started=1))
     assert started_ticks(os.getpid()) is not None
 
 
@@ -235,6 +278,154 @@ def test_a_container_engine_that_does_not_answer_keeps_the_entry(
     assert sweep(labels=True)
 
 
+class _Engine:
+    """A container engine that shows a thing only when it is asked for the third time, and what it was told to undo."""
+
+    def __init__(self, *late: str, there: tuple[str, ...] = ()) -> None:
+        self.late, self.there = late, there
+        self.asked: list[str] = []
+
+    def undo(self, kind: str, name: str) -> str | None:
+        self.asked.append(name)
+        shown = name in self.there or (name in self.late and self.asked.count(name) == 3)
+        return f"removed {kind} {name}" if shown else None
+
+
+def test_what_was_being_made_when_its_owner_was_killed_is_waited_for(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_module, "_containers", lambda: engine)
+    monkeypatch.setattr(sweep_module, "_LOOK_S", 0.01)
+    engine = _Engine("assay-late", "assay-net", "assay-data")
+    things = ((CONTAINER, {"name": "assay-late"}), (NETWORK, {"name": "assay-net"}), (VOLUME, {"name": "assay-data"}))
+    path = _write(directory, _dead_owner(), *things)
+    assert [sentence.partition(",")[0] for sentence in sweep()] == [
+        "removed container assay-late",
+        "removed network assay-net",
+        "removed volume assay-data",
+    ]
+    assert not path.exists()
+
+
+def test_all_that_may_still_appear_share_one_limit_and_an_older_ledger_costs_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_module, "_containers", lambda: engine)
+    monkeypatch.setattr(sweep_module, "_APPEARS_WITHIN_S", 0.2)
+    engine = _Engine()
+    gone = [(CONTAINER, {"name": f"assay-{number}"}) for number in range(5)]
+    path = _write(directory, _dead_owner(), *gone)
+    begun = time.monotonic()
+    assert sweep() == []
+    assert 0.1 < time.monotonic() - begun < 0.6
+    assert not path.exists()
+    path = _write(directory, _dead_owner(), *gone)
+    os.utime(path, (time.time() - 1, time.time() - 1))
+    engine.asked.clear()
+    begun = time.monotonic()
+    assert sweep() == []
+    assert time.monotonic() - begun < 0.1
+    assert len(engine.asked) == 5
+
+
+def test_the_newest_of_a_kind_goes_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "_containers", lambda: engine)
+    names = ("assay-anchor", "assay-node", "assay-hog")
+    engine = _Engine(there=("assay-net", *names))
+    _write(directory, _dead_owner(), (NETWORK, {"name": "assay-net"}), *((CONTAINER, {"name": name}) for name in names))
+    sweep()
+    assert engine.asked == ["assay-hog", "assay-node", "assay-anchor", "assay-net"]
+
+
+def test_a_loop_device_is_found_by_the_real_path_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    devices = tmp_path / "block"
+    for number, told in enumerate((f"{real}/assay-a.img", f"{real}/assay-a.img (deleted)", f"{real}/assay-b.img")):
+        (devices / f"loop{number}" / "loop").mkdir(parents=True)
+        (devices / f"loop{number}" / "loop" / "backing_file").write_text(told + "\n")
+    monkeypatch.setattr(loops, "_DEVICES", devices)
+    assert loops.attached(link / "assay-a.img") == ["/dev/loop0", "/dev/loop1"]
+    monkeypatch.chdir(real)
+    assert loops.attached(Path("assay-b.img")) == ["/dev/loop2"]
+
+
+class _Api:
+    """The container engine's interface, with these containers, networks and volumes; `stuck` ones cannot be removed."""
+
+    def __init__(self, stuck: str = "", **things: list[dict[str, object]]) -> None:
+        self.things, self.stuck = things, stuck
+        self.removed: list[str] = []
+
+    def containers(self, **_: object) -> list[dict[str, object]]:
+        return self.things["containers"]
+
+    def networks(self, **_: object) -> list[dict[str, object]]:
+        return self.things["networks"]
+
+    def volumes(self, **_: object) -> dict[str, list[dict[str, object]]]:
+        return {"Volumes": self.things["volumes"]}
+
+    def inspect_container(self, name: str) -> dict[str, object]:
+        if name in self.removed:
+            raise docker.errors.NotFound(name)
+        return {"Id": f"id-{name}"}
+
+    def remove_container(self, name: str, **_: object) -> None:
+        if name == self.stuck:
+            raise docker.errors.APIError("it is stuck")
+        self.removed.append(name)
+
+    remove_network = remove_volume = remove_container
+
+
+def _use(api: _Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (box, leftovers, sys.modules["harness.engines.containers.network"]):
+        monkeypatch.setattr(module, "client", lambda: SimpleNamespace(api=api))
+    monkeypatch.setattr(sys.modules["harness.engines.containers.disk"], "client", lambda: SimpleNamespace(api=api))
+    monkeypatch.setattr(leftovers, "silent", lambda **_: None)
+
+
+def test_by_labels_one_that_cannot_be_removed_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = {"assay": "1", "assay.owner": str(_dead_owner())}
+    living = {"assay": "1", "assay.owner": str(Owner.here())}
+    api = _Api(
+        stuck="stuck",
+        containers=[
+            {"Names": ["/stuck"], "Id": "1", "Labels": dead},
+            {"Names": None, "Id": "nameless", "Labels": dead},
+            {"Names": ["/living"], "Id": "3", "Labels": living},
+        ],
+        networks=[{"Name": "net", "Labels": dead}],
+        volumes=[{"Name": "anonymous", "Labels": dead}],
+    )
+    _use(api, monkeypatch)
+    said = leftovers.sweep_labels()
+    assert api.removed == ["nameless", "net", "anonymous"]
+    assert [sentence.partition(" of dead")[0].partition(",")[0] for sentence in said] == [
+        "could not undo container stuck",
+        "removed container nameless",
+        "removed network net",
+        "removed volume anonymous",
+    ]
+
+
+def test_the_empty_cgroups_of_a_container_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = _Api()
+    _use(api, monkeypatch)
+    monkeypatch.setattr(box, "CGROUPS", tmp_path)
+    empty = [tmp_path / place / "id-node" for place in ("memory/docker", "blkio/docker", "docker")]
+    others = [tmp_path / "cpu/docker/id-node/id-hog", tmp_path / "memory/docker/id-other"]
+    for one in (*empty, *others):
+        one.mkdir(parents=True)
+    box.remove_container("node")
+    box.remove_container("node")
+    assert api.removed == ["node"]
+    assert not any(one.exists() for one in empty)
+    assert all(one.exists() for one in others)
+
+
 _HARNESS = """
 import sys, time
 sys.path.insert(0, {tests!r})
@@ -293,4 +484,12 @@ def test_the_state_directory_is_where_the_user_says(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "b"))
     assert ledger_module.ledger_directory() == tmp_path / "b" / "assay" / "ledger"
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert ledger_module.ledger_directory() == Path.home() / ".local" / "state" / "assay" / "ledger"
+    assert ledger_module.ledger_directory() == (Path.home() / ".local" / "state" / "assay" / "ledger").resolve()
+
+
+def test_the_state_directory_is_absolute_and_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASSAY_STATE", "link/state")
+    assert ledger_module.state_directory() == tmp_path.resolve() / "real" / "state"

@@ -18,6 +18,7 @@ CONTROL = "/dev/loop-control"
 PROGRAMS = {"losetup": "mount", "mkfs.ext4": "e2fsprogs"}
 """What is called, and the package of Debian that has it."""
 
+_DEVICES = Path("/sys/block")
 _WITHIN_S = 20.0
 _GONE_WITHIN_S = 5.0
 _SUPERBLOCK_AT = 1024
@@ -55,14 +56,15 @@ def attach(path: Path) -> str:
 
 def attached(path: Path) -> list[str]:
     """The loop devices that an image is attached to, also one that was deleted meanwhile."""
+    names = {str(path), os.path.realpath(path)}  # the kernel tells the real one
     found = []
-    for told in Path("/sys/block").glob("loop*/loop/backing_file"):
+    for told in _DEVICES.glob("loop*/loop/backing_file"):
         try:
             file = told.read_text().rstrip("\n")
         except OSError:  # detached meanwhile
             continue
-        if file.removesuffix(" (deleted)") == str(path):
-            found.append(f"/dev/{told.parts[3]}")
+        if file.removesuffix(" (deleted)") in names:
+            found.append(f"/dev/{told.parent.parent.name}")
     return sorted(found)
 
 

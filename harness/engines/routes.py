@@ -9,12 +9,13 @@ them anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.clock import until
 from harness.engines.toxic import Toxic
+from harness.parallel import at_once
 from harness.system.topology import Cut, Direction
 
 if TYPE_CHECKING:
@@ -106,8 +107,4 @@ def _halves(cut: Cut) -> tuple[tuple[Cut, Toxic], tuple[Cut, Toxic]]:
 
 def _each(verb: Callable[[T], None], things: Iterable[T]) -> None:
     """Do it to all of them, several at a time, to the end; then raise the first failure."""
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as workers:
-        done = [workers.submit(verb, thing) for thing in things]
-    failures = [error for future in done if (error := future.exception()) is not None]
-    if failures:
-        raise failures[0]
+    at_once([partial(verb, thing) for thing in things], most=_AT_ONCE)

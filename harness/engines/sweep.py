@@ -13,6 +13,7 @@ import importlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +39,9 @@ from harness.ledger import (
 )
 
 _END_WITHIN_S = 5.0
+_APPEARS_WITHIN_S = 5.0
+"""How long after an owner's last word the container engine may still make what it was asked for."""
+_LOOK_S = 0.1
 _LEFTOVERS = "harness.engines.containers.leftovers"  # by name: without containers to undo, docker is never loaded
 
 
@@ -75,11 +79,13 @@ def _sweep_ledger(path: Path) -> list[str]:
 def _undo_all(path: Path, owner: Owner, entries: Sequence[Entry]) -> list[str]:
     said, failed = [], False
     # Processes first: they write into the directories. Networks and volumes after the containers that are in them or
-    # have them, and what is under a volume after it.
+    # have them, and what is under a volume after it. Within a kind the newest first: what came later lives in what was
+    # there before, a sidecar in its anchor's namespace, say.
     order = {PROCESS: 0, CONTAINER: 1, DIRECTORY: 2, NETWORK: 3, VOLUME: 4, LOOP: 5, IMAGE: 6}
-    for entry in sorted(entries, key=lambda entry: order.get(entry.kind, 9)):
+    appears_until = time.monotonic() + _may_appear_s(path)
+    for entry in sorted(entries, key=lambda entry: (order.get(entry.kind, 9), -entry.key)):
         try:
-            undone = _undo(entry)
+            undone = _undo(entry, appears_until)
         except (AssayError, OSError) as error:
             failed = True
             said.append(f"could not undo {entry.kind} {_named(entry)} of dead owner {owner.pid}: {error}")
@@ -91,7 +97,17 @@ def _undo_all(path: Path, owner: Owner, entries: Sequence[Entry]) -> list[str]:
     return said
 
 
-def _undo(entry: Entry) -> str | None:
+def _may_appear_s(path: Path) -> float:
+    """For how long what a ledger names may still appear: its owner may have been killed while the container engine was
+    making it. Nothing for a ledger that is older."""
+    try:
+        silent_s = time.time() - path.stat().st_mtime
+    except OSError:  # another sweep has undone all of it
+        return 0.0
+    return min(max(_APPEARS_WITHIN_S - silent_s, 0.0), _APPEARS_WITHIN_S)
+
+
+def _undo(entry: Entry, appears_until: float) -> str | None:
     """What was undone; None if it was gone already. Raises AssayError or OSError."""
     if entry.kind == PROCESS:
         return _end(entry)
@@ -103,9 +119,20 @@ def _undo(entry: Entry) -> str | None:
     if entry.kind == IMAGE:
         return _delete_image(Path(str(entry.identity["path"])))
     if entry.kind in (CONTAINER, NETWORK, VOLUME):
-        undone: str | None = _containers().undo(entry.kind, str(entry.identity["name"]))
-        return undone
+        return _undo_in_engine(entry.kind, str(entry.identity["name"]), appears_until)
     raise AssayError(f"an entry of the unknown kind {entry.kind!r}: a newer Assay wrote it")
+
+
+def _undo_in_engine(kind: str, name: str, appears_until: float) -> str | None:
+    undone: str | None = None
+
+    def found() -> bool:
+        nonlocal undone
+        undone = _containers().undo(kind, name)
+        return undone is not None
+
+    happens(found, within_s=appears_until - time.monotonic(), poll_s=_LOOK_S)
+    return undone
 
 
 def _end(entry: Entry) -> str | None:

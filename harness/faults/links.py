@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from harness.errors import Refused
 from harness.operation import Role
+from harness.parallel import at_once
 from harness.system.system import System
 from harness.system.topology import Direction, Link
 
@@ -38,11 +39,7 @@ def links_of(system: System, role: Role) -> list[Link]:
 def on_each(links: Sequence[Link], verb: Callable[[Link], None]) -> None:
     """Do it to every link, several at a time, to the end; then raise the first failure. One after another, the links of
     a few clients to three nodes take longer than a fault may take to bite."""
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(links))) as workers:
-        done = [workers.submit(verb, link) for link in links]
-    failures = [error for future in done if (error := future.exception()) is not None]
-    if failures:
-        raise failures[0]
+    at_once([partial(verb, link) for link in links], most=_AT_ONCE)
 
 
 def each_way(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from harness import parallel
 from harness.ledger import started_ticks
 from harness.system.system import System
 from harness.system.topology import Node, NodeState, NodeStatus
@@ -22,11 +23,7 @@ _LOOK_S = 0.001
 
 def at_once(nodes: Sequence[Node], verb: Callable[[Node], None]) -> None:
     """Do it to all nodes in parallel, to the end; then raise the first failure."""
-    with ThreadPoolExecutor(max_workers=len(nodes)) as workers:
-        done = [workers.submit(verb, node) for node in nodes]
-    failures = [error for future in done if (error := future.exception()) is not None]
-    if failures:
-        raise failures[0]
+    parallel.at_once([partial(verb, node) for node in nodes])
 
 
 class Losses:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import docker.errors
@@ -21,6 +23,7 @@ from harness.engines.containers.api import LIMIT_S, asking, client, labels
 from harness.errors import Trouble
 from harness.ledger import CONTAINER, Ledger
 
+CGROUPS = Path("/sys/fs/cgroup")
 GONE_WITHIN_S = 15.0
 SCORE = 1000
 """The kernel's greatest: whoever has it is killed first for want of memory."""
@@ -77,7 +80,7 @@ class Box:
             if heir_of is not None:
                 own["volumes_from"] = [heir_of.name]
             elif volume is not None:
-                own["mounts"] = [Mount(target=volume, source=None, type="volume")]
+                own["mounts"] = [Mount(target=volume, source=None, type="volume", labels=labels(run))]
             box.with_kwargs(labels=labels(run), network_mode=f"container:{host.name}", **own)
         else:
             assert network is not None
@@ -127,11 +130,12 @@ class Box:
 
 
 def remove_container(name: str) -> None:
-    """Remove a container with its volumes, except those that an heir has, and wait until it is gone; none of that name
-    is as good."""
+    """Remove a container with its anonymous volumes, and wait until it is gone; none of that name is as good. A volume
+    that its heir has, too, is kept for that one, and goes with whichever of the two is removed last."""
     with asking(f"remove {name}"):
         api = client().api
         try:
+            identity = str(api.inspect_container(name)["Id"])
             api.remove_container(name, force=True, v=True)
         except docker.errors.NotFound:
             return
@@ -147,6 +151,15 @@ def remove_container(name: str) -> None:
             return False
 
         until(gone, within_s=GONE_WITHIN_S, what=f"the container {name} to be gone")
+    _remove_cgroups(identity)
+
+
+def _remove_cgroups(identity: str) -> None:
+    """Remove the cgroups of a container that is gone. The engine leaves them where another container's lay below when
+    it ended, and they would stay until the machine is started again. The kernel lets only those go that are empty."""
+    for cgroup in (*CGROUPS.glob(f"*/docker/{identity}"), CGROUPS / "docker" / identity):
+        with suppress(OSError):
+            cgroup.rmdir()
 
 
 def run_in(box: Box, argv: Sequence[str], where: str, within_s: float = 30.0) -> str:

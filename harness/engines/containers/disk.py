@@ -25,10 +25,11 @@ from harness.engines import loops
 from harness.engines.containers.api import asking, client, labels
 from harness.engines.containers.box import Box, run_in
 from harness.engines.containers.images import reference
-from harness.engines.containers.network import Yard, at_once, one_by_one
+from harness.engines.containers.network import Yard, one_by_one
 from harness.engines.containers.sidecar import TOOLS
 from harness.errors import Refused, Trouble
 from harness.ledger import IMAGE, LOOP, VOLUME, Ledger, state_directory
+from harness.parallel import at_once
 from harness.system.disk import Altered, Found, Space
 from harness.system.topology import NodeSpec
 

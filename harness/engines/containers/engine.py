@@ -18,6 +18,7 @@ from harness.engines.placeholders import Site, render_spec
 from harness.engines.references import other_images
 from harness.errors import Refused, Trouble
 from harness.ledger import Ledger, new_mark
+from harness.parallel import at_once
 from harness.system.needs import LINK_VERBS, Needs
 from harness.system.topology import Cut, NodeSpec, NodeState, Traffic
 
@@ -60,7 +61,6 @@ class ContainerTopology:
 
     def start(self) -> None:
         """Every node at once; returns when none has exited."""
-        from harness.engines.containers.network import at_once
         from harness.engines.link import Links
 
         def start_node(node: ContainerNode) -> None:
@@ -170,23 +170,37 @@ class ContainerTopology:
         return any(node.used for node in self.made.values())
 
     def remove(self) -> None:
-        """Remove every node, and leave the yard to the engine: gone, unless it keeps yards. Idempotent."""
-        from harness.engines.containers.network import Yard, at_once
+        """Remove every node, and leave the yard to the engine: gone, unless it keeps yards. Idempotent; what cannot be
+        removed keeps nothing else from it."""
+        from harness.engines.containers.network import Yard, one_by_one
 
-        if self.links_made is not None:
-            self.links_made.close()
-            self.links_made = None
-        if self.fence is not None:
-            fence, self.fence = self.fence, None
+        def in_yard(job: Callable[[], None]) -> None:
             try:
-                fence.remove()
-            except Trouble:  # rules are left in the anchors: they serve nobody else, and go with the yard
+                job()
+            except BaseException:  # something is left in the yard: it serves nobody else
                 self.leave = Yard.remove
-        at_once([node.remove for node in self.made.values()])
-        self.disks.remove()
-        if not self._left:
-            self.leave(self.yard)
-            self._left = True
+                raise
+
+        def links() -> None:
+            if self.links_made is not None:
+                made, self.links_made = self.links_made, None
+                made.close()
+
+        def fence() -> None:
+            if self.fence is not None:
+                made, self.fence = self.fence, None
+                try:
+                    made.remove()
+                except Trouble:  # rules are left in the anchors, and go with the yard
+                    self.leave = Yard.remove
+
+        def yard() -> None:
+            if not self._left:
+                self.leave(self.yard)
+                self._left = True
+
+        nodes = partial(at_once, [node.remove for node in self.made.values()])
+        one_by_one([*(partial(in_yard, job) for job in (links, fence, nodes, self.disks.remove)), yard])
 
     def _upstream(self, node: str, service: str) -> str:
         if node not in self.sites or service not in self.sites[node].ports:

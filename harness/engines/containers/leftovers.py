@@ -48,30 +48,36 @@ def sweep_labels() -> list[str]:
     or why it could not."""
     if silent(within_s=1.0):
         return []  # nothing runs there, so nothing is left running; a later sweep finds it
-    said = []
-    try:
-        with asking("list what is ours"):
-            filters = {"label": LABEL}
-            containers = client().api.containers(all=True, filters=filters)
-            networks = client().api.networks(filters=filters)
-            volumes = client().api.volumes(filters=filters)["Volumes"] or ()
-        for container in containers:
-            if owner := _dead(container["Labels"]):
-                name = container["Names"][0].removeprefix("/")
-                remove_container(name)
-                said.append(f"removed container {name}, left by dead owner {owner.pid}")
-        for network in networks:
-            if owner := _dead(network["Labels"]):
-                remove_network(network["Name"])
-                said.append(f"removed network {network['Name']}, left by dead owner {owner.pid}")
-        for volume in volumes:
-            if owner := _dead(volume["Labels"]):
-                remove_volume(volume["Name"])
-                said.append(f"removed volume {volume['Name']}, left by dead owner {owner.pid}")
-                said += [f"{done}, left by dead owner {owner.pid}" for done in _under(volume["Labels"])]
-    except Trouble as trouble:
-        said.append(f"could not undo all that dead owners left: {trouble.message}")
+    said: list[str] = []
+    # One kind after the other, and each listed when it is its turn: volumes may have gone with their containers.
+    for kind in (CONTAINER, NETWORK, VOLUME):
+        try:
+            listed = _listed(kind)
+        except Trouble as trouble:
+            said.append(f"could not undo all that dead owners left: {trouble.message}")
+            continue
+        for name, labels in listed:
+            if owner := _dead(labels):
+                try:
+                    _REMOVE[kind](name)
+                    done = [f"removed {kind} {name}", *_under(labels)]
+                except (Trouble, OSError) as error:  # the others must have their turn, too
+                    said.append(f"could not undo {kind} {name} of dead owner {owner.pid}: {error}")
+                else:
+                    said += [f"{one}, left by dead owner {owner.pid}" for one in done]
     return said
+
+
+def _listed(kind: str) -> list[tuple[str, dict[str, str]]]:
+    """Name and labels of everything of that kind that carries our label. Raises Trouble."""
+    with asking(f"list what is ours: {kind}s"):
+        api, filters = client().api, {"label": LABEL}
+        if kind == CONTAINER:
+            found = api.containers(all=True, filters=filters)
+            # One that is half made or half removed may have no name.
+            return [((one["Names"] or [one["Id"]])[0].removeprefix("/"), one["Labels"] or {}) for one in found]
+        found = api.networks(filters=filters) if kind == NETWORK else api.volumes(filters=filters)["Volumes"] or []
+        return [(one["Name"], one["Labels"] or {}) for one in found]
 
 
 def _under(labels: dict[str, str]) -> list[str]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import docker.errors
@@ -28,6 +27,7 @@ from harness.engines.link import Door
 from harness.engines.proxy import Server
 from harness.errors import Trouble
 from harness.ledger import NETWORK, Ledger
+from harness.parallel import at_once
 
 GATE = "toxiproxy"
 API_PORT = 8474
@@ -212,23 +212,22 @@ class Yard:
 
 
 def one_by_one(jobs: Sequence[Callable[[], None]]) -> None:
-    """Run all jobs in order, whatever becomes of those before; then raise the first failure."""
-    failures: list[Exception] = []
+    """Run all jobs in order, whatever becomes of those before; then raise the interrupt that came meanwhile, else the
+    first failure. Each takes something away, and may be done twice: one that was interrupted is."""
+    failures: list[BaseException] = []
+    interrupt: BaseException | None = None
     for job in jobs:
         try:
-            job()
-        except Exception as error:  # the others must have their turn, too
+            try:
+                job()
+            except Exception:
+                raise
+            except BaseException as error:
+                interrupt = interrupt or error
+                job()
+        except BaseException as error:  # the others must have their turn, too
             failures.append(error)
-    if failures:
-        raise failures[0]
-
-
-def at_once(jobs: Sequence[Callable[[], object]]) -> None:
-    """Run all jobs in parallel, to their end; then raise the first failure."""
-    if not jobs:
-        return
-    with ThreadPoolExecutor(max_workers=len(jobs)) as workers:
-        done = [workers.submit(job) for job in jobs]
-    failures = [error for future in done if (error := future.exception()) is not None]
+    if interrupt is not None:
+        raise interrupt
     if failures:
         raise failures[0]

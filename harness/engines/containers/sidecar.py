@@ -18,9 +18,10 @@ from functools import partial
 
 from harness.engines.containers.box import Box, run_in
 from harness.engines.containers.images import reference
-from harness.engines.containers.network import Yard, at_once, one_by_one
+from harness.engines.containers.network import Yard, one_by_one
 from harness.engines.containers.shell import Shell
 from harness.errors import Trouble
+from harness.parallel import at_once
 from harness.system.topology import Cut
 
 TOOLS = "tools"
