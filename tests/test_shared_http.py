@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -34,8 +35,9 @@ class _Echo(BaseHTTPRequestHandler):
     answers: Callable[[str], object]
 
     def do_GET(self) -> None:
-        body = json.dumps(type(self).answers(self.path)).encode()
-        self.send_response(200)
+        told = type(self).answers(self.path)
+        body = b"" if isinstance(told, HTTPStatus) else json.dumps(told).encode()
+        self.send_response(told if isinstance(told, HTTPStatus) else HTTPStatus.OK)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -132,6 +134,11 @@ def test_rabbitmq_lists_whom_it_tracks_also_while_a_member_is_dead(impatient: No
     assert asked(whole) == ["a", "b"]
     assert asked(whole, down=True, ended=True) == ["a", "b"]
     assert asked(rabbitmq([], [])) == []
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED])
+def test_an_early_rabbitmq_that_has_one_list_alone_is_believed(status: HTTPStatus, impatient: None) -> None:
+    assert asked(rabbitmq(status, [connection("a")])) == ["a"]
 
 
 def test_a_list_of_rabbitmq_that_is_not_whole_is_none(impatient: None) -> None:

@@ -1,7 +1,8 @@
 """Whose connections does the broker list, and is its list whole?
 
 That somebody is not listed means something only where everybody answered, and where the list has all that is there:
-the one with clients' names lags; another one, which does not, has no names.
+the one with clients' names lags; another one, which does not, has no names. Early versions (3.10) have no such other
+one: there the first is taken as it is.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.brokers.rabbitmq.configuration import FIGURES_S
-from harness.brokers.rabbitmq.management import Management
+from harness.brokers.rabbitmq.management import NOT_FOUND, Answer, Management
 from harness.clock import happens
 from harness.errors import Trouble
 
 LISTED_S = 2.5 * FIGURES_S
 _ANSWER_S = 1.0
 _OK = 200
+_UNKNOWN_PATH = (NOT_FOUND, 405)  # 405: what is there can be deleted, and not read
 
 
 def connections_of(
@@ -33,8 +35,10 @@ def connections_of(
     def complete() -> bool:
         nonlocal seen
         # Asked anew each time: one that ends meanwhile would be waited for in vain.
-        tracked = _list(management, f"/api/connections/username/{user}")
-        found = _list(management, "/api/connections?columns=name,user_provided_name,peer_host,peer_port,node")
+        answer = management.ask_any("GET", f"/api/connections/username/{user}")
+        tracked = [] if answer.status in _UNKNOWN_PATH else _listed(answer)
+        columns = "name,user_provided_name,peer_host,peer_port,node"
+        found = _listed(management.ask_any("GET", f"/api/connections?columns={columns}"))
         if tracked is None or found is None:
             seen = "management lists no connections"
             return False
@@ -53,6 +57,5 @@ def _answers(management: Management, name: str) -> bool:
     return answer is not None and answer.status == _OK
 
 
-def _list(management: Management, path: str) -> Sequence[Mapping[str, Any]] | None:
-    body = management.ask_any("GET", path).body
-    return body if isinstance(body, list) else None
+def _listed(answer: Answer) -> Sequence[Mapping[str, Any]] | None:
+    return answer.body if isinstance(answer.body, list) else None
