@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -156,6 +157,8 @@ def test_half_an_injection_is_mended(case: str) -> None:
     patient = Patient()
 
     class Ward:
+        crew = SimpleNamespace(living=lambda _role: [patient])
+
         def client(self, role: Role, choice: int) -> Patient:
             return patient
 

@@ -173,6 +173,7 @@ def _unhealed(links: list[ProxyLink], verb: Callable[[ProxyLink], None]) -> None
         lambda: Fragment(size_bytes=0),
         lambda: Fragment(Role.LEADER),
         lambda: CutAfter(size_bytes=0),
+        lambda: CutAfter(size_bytes=255),
         lambda: CutAfter(Role.ANY_NODE),
         lambda: ResetNew(Role.FOLLOWER),
         lambda: Flapping(period_ms=2000, hold_s=2.0),
@@ -193,7 +194,7 @@ def test_what_means_nothing_is_refused_at_birth_with_a_cure(make: Callable[[], o
     [
         Bandwidth(Role.CONSUMER, rate_kb_per_s=5),
         Fragment(Role.PRODUCER),
-        CutAfter(size_bytes=99, direction=Direction.DOWN),
+        CutAfter(size_bytes=256, direction=Direction.DOWN),
         ResetNew(),
         Flapping(hold_s=3.0),
         SlowClose(Role.PRODUCER, delay_ms=2000),

@@ -23,7 +23,7 @@ from harness.clients.crash import Trap
 from harness.clients.sabotage import connecting, sabotaged
 from harness.clients.spec import ClientSpec
 from harness.history.journal import CONFIRM, PLACE, Journal
-from harness.operation import Outcome, Role
+from harness.operation import CUT, Outcome, Role
 from harness.system.service import Connection, Received
 
 TICK_S = 0.01
@@ -209,6 +209,8 @@ class Body:
         self.connection = None
         now_ns = time.monotonic_ns()
         self.live[_AT["connected"]] = 0
+        if CUT in why:  # before `lost`: who sees that it ended sees whose doing it was, too
+            self.live[_AT["cuts_done"]] += 1
         self.live[_AT["lost"]] += 1
         self.live[_AT["lost_ns"]] = now_ns
         self.journal.state("lost", value=epoch, epoch=epoch)

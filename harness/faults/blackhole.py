@@ -17,6 +17,7 @@ from harness.faults.links import (
     first_published,
     links_of,
     mended,
+    mended_meanwhile,
     names_of,
     on_each,
     published,
@@ -66,8 +67,9 @@ def _swallowed(system: System, role: Role, directions: tuple[Direction, ...], he
             }
             if spared := _spared(links, withheld):
                 why_not = f"no more than keep-alives was withheld on the links of {spared}"
-            elif heard and meanwhile == 0 and role is not Role.CONSUMER:
+            elif heard and meanwhile <= 0 and role is not Role.CONSUMER:
                 why_not = "nothing was published while it held, so nothing could be swallowed"
+            why_not = mended_meanwhile(settings) or why_not
             when = bit_ns if bit_ns is not None else now_ns
             return Evidence(names_of(links), when if why_not is None else None, facts, why_not)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.errors import Refused, Trouble
+from harness.faults.mending import once_running
 from harness.operation import Evidence, Role
 from harness.system.needs import Equipment, Needs
 from harness.system.system import Measure, System
@@ -78,7 +79,7 @@ class ClockStep:
 
             yield measure
         finally:
-            node.set_clock(0.0)
+            once_running(node, lambda: node.set_clock(0.0))  # of one that does not run nothing would be set
 
     def _apart(self, offset_s: float | None) -> bool:
         return offset_s is not None and abs(offset_s - self.step_s) <= TOLD_WITHIN_S

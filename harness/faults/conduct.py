@@ -64,7 +64,7 @@ class SlowConsumer:
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
         """Slow them down; evidence is how much was worked off while it held, beside what was published and what was
         usual just before."""
-        clients = system.crew.living(Role.CONSUMER)
+        clients = tuple(system.crew.living(Role.CONSUMER))
         usual_hz = self._usual_hz(system, clients)
         pace_hz = len(clients) * 1e3 / self.slow_ms
         worked, sent, asked_ns = _worked(clients), published(system), system.now_ns()
@@ -84,7 +84,9 @@ class SlowConsumer:
                     "backlog_grew_by": came - done,
                 }
                 why_not = None
-                if usual_hz < _SLOWER * pace_hz:
+                if (other := _others(system, clients)) is not None:
+                    why_not = f"{other}: what was worked off was not these consumers' pace"
+                elif usual_hz < _SLOWER * pace_hz:
                     why_not = f"consumers worked off {usual_hz:.0f}/s before, which is not far from {pace_hz:.0f}/s"
                 elif done > _PACE_SLACK * pace_hz * held_s + len(clients):
                     why_not = f"consumers worked off {done / held_s:.0f}/s, and were told to do {pace_hz:.0f}/s"
@@ -104,6 +106,13 @@ class SlowConsumer:
         until_ns = began_ns + int(_USUAL_S * 1e9)
         system.watch(lambda: until_ns if system.now_ns() >= until_ns else None, within_s=2 * _USUAL_S)
         return (_worked(clients) - worked) / ((system.now_ns() - began_ns) / 1e9)
+
+
+def _others(system: System, clients: Sequence[Client]) -> str | None:
+    """Who of these consumers is gone, or has come besides; None where the same ones live."""
+    names, living = ([client.name for client in some] for some in (clients, system.crew.living(Role.CONSUMER)))
+    gone = [f"{name} is gone" for name in names if name not in living]
+    return ", ".join(gone + [f"{name} has come" for name in living if name not in names]) or None
 
 
 def _worked(clients: Sequence[Client]) -> int:
@@ -134,6 +143,7 @@ class Hoard:
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
         """Tell one consumer; evidence is that it came to hold its prefetch and holds it still, and settled nothing."""
         client = system.client(Role.CONSUMER, choice)
+        clients = tuple(system.crew.living(Role.CONSUMER))
         limit = client.prefetch
         with _behaving(client, Conduct.HOARDS):
             bit_ns = system.watch(
@@ -145,7 +155,11 @@ class Hoard:
                 after = client.counters()
                 facts = {"held_unsettled": after.holding, "prefetch": limit, "settled": after.settled - settled}
                 why_not = None
-                if bit_ns is None or after.holding < limit:
+                if not client.alive():
+                    why_not = f"{client.name} is gone, and its deliveries are the broker's again"
+                elif (other := _others(system, clients)) is not None:
+                    why_not = f"{other}: the deliveries of others were not left as they were"
+                elif bit_ns is None or after.holding < limit:
                     why_not = f"{client.name} holds {after.holding} unsettled deliveries, and may hold {limit}"
                 elif after.settled > settled:
                     why_not = f"{client.name} settled {after.settled - settled} deliveries while it should keep them"

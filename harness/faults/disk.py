@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.errors import Refused
+from harness.faults.node_ends import KILLED
 from harness.faults.roles import CALLED, refuse_client_roles
 from harness.operation import Evidence, Role
 from harness.system.needs import Equipment, Needs
 from harness.system.system import Measure, System
-from harness.system.topology import Node, NodeState
+from harness.system.topology import Node, NodeState, NodeStatus
 
 DISK_MB = 256
 _SLACK_BYTES = 1 << 20
@@ -32,10 +33,11 @@ _NEEDS = Needs(verbs=frozenset({"fill", "start"}), fresh=True, equipment=Equipme
 
 
 @contextmanager
-def _filled(system: System, node: Node, leave_bytes: int, *, restart: bool) -> Iterator[Measure]:
-    """Leave no more than so much room on a node's disk."""
+def _filled(system: System, node: Node, leave_bytes: int, *, restart: bool, may_end: bool = False) -> Iterator[Measure]:
+    """Leave no more than so much room on a node's disk. A node that runs then must run on, the same process; one that
+    `may_end` may also have ended by itself since, for want of room."""
     disk, said_before = system.topology.disk(node.name), system.broker.whole()
-    before = disk.space()
+    before, ran = disk.space(), node.status()
     try:
         disk.fill(leave_bytes)
         filled_ns = system.now_ns()
@@ -48,11 +50,15 @@ def _filled(system: System, node: Node, leave_bytes: int, *, restart: bool) -> I
                 "bytes_free": now.free,
                 "members_before": said_before or "whole",
                 "members_while_it_held": system.broker.whole() or "whole",
+                "state_before": str(ran),
                 "state_held": str(status),
             }
-            full = now.free <= leave_bytes + _SLACK_BYTES < before.free
-            why_not = None if full else f"{now.free} bytes were free on the disk of {node.name}, {before.free} before"
-            return Evidence((node.name,), filled_ns if full else None, facts, why_not)
+            if may_end:
+                facts["ended_by_itself"] = status.state is NodeState.EXITED and status.exit_code not in KILLED
+            why_not = _not_in_want(node.name, ran, status, may_end=may_end)
+            if not now.free <= leave_bytes + _SLACK_BYTES < before.free:
+                why_not = f"{now.free} bytes were free on the disk of {node.name}, {before.free} before"
+            return Evidence((node.name,), filled_ns if why_not is None else None, facts, why_not)
 
         yield measure
     finally:
@@ -60,6 +66,21 @@ def _filled(system: System, node: Node, leave_bytes: int, *, restart: bool) -> I
         if restart and node.status().state is not NodeState.EXITED:
             node.kill()
         node.start()
+
+
+def _not_in_want(name: str, before: NodeStatus, held: NodeStatus, *, may_end: bool) -> str | None:
+    """Why it was not the want of room that this node had to live with; None where it was."""
+    if before.state is not NodeState.RUNNING:
+        return f"{name} was {before} before its disk was filled: nobody was there to want room"
+    if held.state is NodeState.EXITED:
+        if not may_end:
+            return f"{name} {held} while it held, and was to go on with little room"
+        return f"{name} {held} while it held: somebody killed it" if held.exit_code in KILLED else None
+    if held.state is not NodeState.RUNNING:
+        return f"{name} was {held} while it should want room"
+    if (held.pid, held.started) != (before.pid, before.started):
+        return f"{name} was started again while it held"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +106,8 @@ class DiskFull:
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
         """Fill its disk."""
-        with _filled(system, system.find(self.role, choice), 0, restart=self.restart) as measure:
+        node = system.find(self.role, choice)
+        with _filled(system, node, 0, restart=self.restart, may_end=True) as measure:
             yield measure
 
 

@@ -19,6 +19,7 @@ from harness.faults.links import (
     each_way,
     links_of,
     mended,
+    mended_meanwhile,
     names_of,
     on_each,
     refuse_node_roles,
@@ -34,6 +35,9 @@ from harness.system.topology import Direction, Link
 _PROBE_LIMIT_S = 1.0
 _PROBE_WORD = b"\r\n"
 """What a probe says: some servers wait for the client's first word."""
+
+_SIZE_MIN = 256
+"""An end at a byte of another's choice is a multiple of the size once in so many times."""
 
 _ON_ITS_WAY_BYTES = 4096
 """What a client may have written beyond the byte at which it is being cut."""
@@ -96,8 +100,11 @@ class CutAfter:
 
     def __post_init__(self) -> None:
         refuse_node_roles("cut_after", self.role)
-        if not 0 < self.size_bytes <= 1 << 30:
-            raise Refused(f"cut_after: size_bytes={self.size_bytes} (1 to 2^30)", cure="choose a size in that range")
+        if not _SIZE_MIN <= self.size_bytes <= 1 << 30:
+            raise Refused(
+                f"cut_after: size_bytes={self.size_bytes} ({_SIZE_MIN} to 2^30)",
+                cure="choose a size in that range: of a small one nearly every count of bytes is a multiple",
+            )
 
     @property
     def needs(self) -> Needs:
@@ -159,10 +166,10 @@ class CutAfter:
                     "asked_bytes": self.size_bytes,
                     "connections_ended": ends.counts(),
                     "bytes_since_first_end": since,
-                    "read_back": settings_of(links),
+                    "read_back": (settings := settings_of(links)),
                 }
                 inexact = {name: count for name, count in since.items() if count % self.size_bytes}
-                why_not = None
+                why_not = mended_meanwhile(settings)
                 if bit_ns is None:
                     why_not = f"no connection of {len(ends.clients)} clients ended"
                 elif whole:
@@ -231,9 +238,9 @@ class ResetNew:
                 facts = {
                     "connections_ended": ends.counts(),
                     "probes": dict(sorted(probes.items())),
-                    "read_back": settings_of(links),
+                    "read_back": (settings := settings_of(links)),
                 }
-                why_not = None
+                why_not = mended_meanwhile(settings)
                 if bit_ns is None:
                     why_not = f"no connection of {len(ends.clients)} clients ended"
                 elif spared := ends.spared():

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.errors import Refused
-from harness.faults.links import BITE_WATCH_S, each_way, links_of, mended, settings_of
+from harness.errors import Refused, Trouble
+from harness.faults.links import BITE_WATCH_S, each_way, links_of, mended, mended_meanwhile, settings_of
 from harness.operation import Evidence, Role
 from harness.system.needs import Needs
 from harness.system.system import Measure, System
@@ -75,19 +75,26 @@ class SlowClose:
                 bit_ns = system.watch(died, within_s=BITE_WATCH_S)
 
                 def measure() -> Evidence:
-                    still_ns = system.now_ns() if listed() else None
+                    still_ns, gone_ns, silent = None, None, ""
                     within_s = self.delay_ms / 1e3 + _LISTED_BEYOND_S
-                    gone_ns = system.watch(lambda: None if listed() else system.now_ns(), within_s=within_s)
+                    try:
+                        still_ns = system.now_ns() if listed() else None
+                        gone_ns = system.watch(lambda: None if listed() else system.now_ns(), within_s=within_s)
+                    except Trouble as trouble:
+                        silent = trouble.message
+                    settings = settings_of(links)
                     facts = {
                         "pid": victim.pid,
                         "asked_ms": self.delay_ms,
                         "still_listed_ms": _since_ms(bit_ns, still_ns),
                         "listed_no_more_ms": _since_ms(bit_ns, gone_ns),
-                        "read_back": settings_of(links),
+                        "read_back": settings,
                     }
-                    why_not = None
+                    why_not = mended_meanwhile(settings)
                     if bit_ns is None:
                         why_not = f"{victim.name} outlived its SIGKILL"
+                    elif silent:
+                        why_not = f"nobody says whom the broker lists: {silent}"
                     elif still_ns is None:
                         why_not = f"the broker did not list {victim.name} any more when it was asked"
                     elif gone_ns is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -74,9 +74,15 @@ def settings_of(links: Sequence[Link]) -> dict[str, object]:
     return {name: dict(link.disturbed()) for name, link in zip(names_of(links), links, strict=True)}
 
 
+def mended_meanwhile(settings: Mapping[str, object]) -> str | None:
+    """Why what was read back while it should hold is no evidence; None where every link is still disturbed."""
+    well = [name for name, set_there in settings.items() if not set_there]
+    return f"the proxy says that nothing is wrong with {', '.join(well)} any more: somebody mended it" if well else None
+
+
 def published(system: System) -> int:
-    """Messages that living producers have handed over so far."""
-    return sum(client.counters().handed for client in system.crew.living(Role.PRODUCER))
+    """Messages that producers have handed over so far, those that have ended, too: so it never falls."""
+    return sum(client.counters().handed for client in system.crew.all() if client.role is Role.PRODUCER)
 
 
 def first_published(system: System, before: int) -> int | None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
+from harness.faults.mending import once_running
 from harness.faults.node_ends import Losses
 from harness.faults.roles import CALLED, refuse_client_roles
 from harness.faults.silence import Heard, unheard
@@ -22,6 +23,9 @@ from harness.system.topology import NodeState
 MEMORY_MB = 384
 _KILLED = 137
 _ALARM_WATCH_S = 8.0
+_MEND_WITHIN_S = 20.0
+"""A node that was started meanwhile takes its limit only once RabbitMQ has booted on it."""
+
 _SET = ("rabbitmqctl", "set_vm_memory_high_watermark")
 _LOW, _USUAL = ("absolute", "1MB"), ("0.6",)
 """Far below what a node uses, and what RabbitMQ 4 has as shipped."""
@@ -73,7 +77,7 @@ class MemoryAlarm:
 
             yield measure
         finally:
-            node.execute(*_SET, *_USUAL)
+            once_running(node, lambda: node.execute(*_SET, *_USUAL), within_s=_MEND_WITHIN_S)
 
 
 @dataclass(frozen=True, slots=True)

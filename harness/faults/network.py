@@ -18,6 +18,7 @@ from harness.faults.links import (
     first_published,
     links_of,
     mended,
+    mended_meanwhile,
     names_of,
     on_each,
     published,
@@ -79,12 +80,15 @@ class Latency:
             silence.watch(2 * delay_ns)
 
             def measure() -> Evidence:
+                settings = settings_of(links)
                 facts = {
                     "silence_ms": round(silence.of_all_ns / 1e6, 1),
                     "usual_silence_ms": round(usual.of_any_ns / 1e6, 1),
                     "asked_ms": self.latency_ms,
-                    "read_back": settings_of(links),
+                    "read_back": settings,
                 }
+                if (why_not := mended_meanwhile(settings)) is not None:
+                    return Evidence(names_of(links), None, facts, why_not)
                 needed_ns = max(_SILENCE_PART * delay_ns, usual.of_any_ns + 0.5 * delay_ns)
                 if usual.least_heard < _USUAL_TIMES:
                     why_not = "too little is heard on these links to tell a delay from a pause"
@@ -138,20 +142,22 @@ class Stall:
                 now_ns = system.now_ns()
                 meanwhile = published(system) - published_before
                 silence_ns, why_not = unheard(heard, placed_ns, now_ns)
+                settings = settings_of(links)
                 ended = [client.name for client in clients if client.counters().lost > lost_before[client.number]]
                 facts = {
                     "silence_ms": round(silence_ns / 1e6, 1) if heard else None,
                     "held_ms": round((now_ns - placed_ns) / 1e6, 1),
                     "published_meanwhile": meanwhile,
                     "connections_ended": ended,
-                    "read_back": settings_of(links),
+                    "read_back": settings,
                 }
                 if not heard:
                     why_not = "nothing is heard here in health either, so no silence can show it"
-                elif meanwhile == 0:
+                elif meanwhile <= 0:
                     why_not = "nothing was published while it held, so nothing could be held up"
                 elif ended:
                     why_not = f"it was no stall to {', '.join(ended)}, whose connection ended while it held"
+                why_not = mended_meanwhile(settings) or why_not
                 when = bit_ns if bit_ns is not None else now_ns
                 return Evidence(names_of(links), when if why_not is None else None, facts, why_not)
 
@@ -222,14 +228,13 @@ class Disconnect:
                     for direction in Direction
                     if (count := after.withheld(direction) - prior.withheld(direction)) > 0
                 }
+                settings = settings_of(links)
                 facts = {
                     "connections_ended": [c.name for c in clients if c.counters().lost > lost_before[c.number]],
                     "bytes_inside_at_most": inside,
-                    "read_back": {
-                        name: dict(link.disturbed()) for name, link in zip(names_of(links), links, strict=True)
-                    },
+                    "read_back": settings,
                 }
-                why_not = None
+                why_not = mended_meanwhile(settings)
                 if when is None:
                     why_not = f"no connection of {len(clients)} clients ended"
                 elif spared:

@@ -24,15 +24,16 @@ def _ended(
     *,
     in_order: bool = False,
 ) -> Iterator[Measure]:
-    """End the processes of nodes at once, and start them again. Evidence: running before and exited after; and where
-    they shall end `in_order`, that nobody had to kill them. `told`: facts that are known already."""
+    """End the processes of nodes at once, and start them again. Evidence: running before, exited after, and still so
+    just before they are started; and where they shall end `in_order`, that nobody had to kill them. `told`: facts that
+    are known already."""
     ends = NodeEnds(system, nodes)
     try:
         with ends:
             at_once(nodes, verb)
 
         def measure() -> Evidence:
-            doubts = ends.doubts(in_order=in_order)
+            doubts = ends.doubts(in_order=in_order) + ends.back()
             bit_ns = None if doubts else ends.first_ns()
             return Evidence(tuple(ends.before), bit_ns, {**ends.facts(), **told}, "; ".join(doubts) or None)
 

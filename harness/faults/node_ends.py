@@ -115,6 +115,15 @@ class NodeEnds:
             ]
         return doubts
 
+    def back(self) -> list[str]:
+        """Which of them, that had exited, are found otherwise now, and how: somebody else started them."""
+        found = {node.name: node.status() for node in self._nodes}
+        return [
+            f"{name} exited and is {status} before it was to be started again: somebody else started it"
+            for name, status in found.items()
+            if self.after[name].state is NodeState.EXITED and status.state is not NodeState.EXITED
+        ]
+
     def facts(self) -> dict[str, object]:
         """What was read, for evidence."""
         return {

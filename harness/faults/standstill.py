@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.errors import Refused
+from harness.errors import Refused, Trouble
 from harness.faults.client import refuse_others
 from harness.operation import Evidence, Role
 from harness.system.needs import Needs
@@ -19,6 +19,8 @@ from harness.system.system import Client, Measure, System
 
 _WATCH_S = 0.5
 _STOPPED = "T"
+_BACK_WITHIN_S = 2.0
+"""How long a client that has cut its connection may take to have another one, once it is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +51,32 @@ class PauseClient:
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
-        """Stop it; evidence is its process's state, then and when measured, and that the broker lists it no more."""
+        """Stop it; evidence is its process's state, then and when measured, and that the broker, which had a connection
+        of it, lists it no more."""
         client = system.client(self.role, choice)
         pid, before = client.pid, client.state()
         try:
+            connected = client.counters().connected
             client.pause()
             bit_ns = system.watch(lambda: system.now_ns() if client.state() == _STOPPED else None, within_s=_WATCH_S)
 
             def measure() -> Evidence:
                 held, now_ns = client.state(), system.now_ns()
-                listed = client.name in {peer.client for peer in system.broker.peers()}
+                listed, silent = _listed(system, client)
                 facts = {
                     "pid_before": pid,
                     "client_state_before": before,
                     "client_state_held": held,
-                    "broker_gave_it_up": not listed,
-                    "broker_said": "" if listed else system.broker.last_end(client.name),
+                    "broker_gave_it_up": None if listed is None else not listed,
+                    "broker_said": system.broker.last_end(client.name) if listed is False else "",
                 }
                 why_not = None
                 if bit_ns is None or held != _STOPPED or client.pid != pid:
                     why_not = f"{client.name} was {before!r} before and is {held!r} while it should stand still ('T')"
+                elif self.given_up and not connected:
+                    why_not = f"{client.name} had no connection before it stopped, so there was none to give up"
+                elif self.given_up and listed is None:
+                    why_not = f"nobody says whom the broker lists: {silent}"
                 elif self.given_up and listed:
                     why_not = f"the broker still lists {client.name}, {(now_ns - bit_ns) / 1e9:.1f} s after it stopped"
                 return Evidence((client.name,), bit_ns if why_not is None else None, facts, why_not)
@@ -76,6 +84,14 @@ class PauseClient:
             yield measure
         finally:
             client.resume()
+
+
+def _listed(system: System, client: Client) -> tuple[bool | None, str]:
+    """Whether the broker lists a connection of it; None where nobody says so, with why."""
+    try:
+        return client.name in {peer.client for peer in system.broker.peers()}, ""
+    except Trouble as trouble:
+        return None, trouble.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +120,20 @@ class AbruptClose:
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
-        """Tell it; evidence is that its connection ended then, while its process lives, and that another one began."""
+        """Tell it; evidence is that it did so itself, that its connection ended then, while its process lives, and that
+        another one began."""
         client = system.client(self.role, choice)
         before, asked_ns = client.counters(), system.now_ns()
         client.cut()
         bit_ns = system.watch(lambda: self._lost(system, client, before.lost, asked_ns), within_s=_WATCH_S)
 
         def measure() -> Evidence:
+            system.watch(lambda: self._back(system, client, before.connections), within_s=_BACK_WITHIN_S)
             after = client.counters()
             facts = {
                 "pid": client.pid,
                 "alive": client.alive(),
+                "cut_by_itself": after.cuts_done - before.cuts_done,
                 "connections_before": before.connections,
                 "connections_after": after.connections,
                 "held_unsettled": before.holding,
@@ -126,9 +145,16 @@ class AbruptClose:
                 why_not = f"no connection of {client.name} ended within {_WATCH_S:g} s"
             elif not client.alive():
                 why_not = f"{client.name} is gone, and not its connection alone"
+            elif after.cuts_done <= before.cuts_done:
+                why_not = f"the connection of {client.name} ended, and it was not {client.name} that cut it"
+            elif after.connections <= before.connections:
+                why_not = f"{client.name} had no other connection within {_BACK_WITHIN_S:g} s"
             return Evidence((client.name,), bit_ns if why_not is None else None, facts, why_not)
 
         yield measure
+
+    def _back(self, system: System, client: Client, before: int) -> int | None:
+        return system.now_ns() if client.counters().connections > before or not client.alive() else None
 
     def _lost(self, system: System, client: Client, before: int, asked_ns: int) -> int | None:
         counters = client.counters()

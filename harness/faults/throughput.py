@@ -18,6 +18,7 @@ from harness.faults.links import (
     first_published,
     links_of,
     mended,
+    mended_meanwhile,
     names_of,
     published,
     refuse_node_roles,
@@ -165,10 +166,12 @@ class Bandwidth:
                     "asked_kb_per_s": self.rate_kb_per_s,
                     "carried_kb_per_s": {flow.client: round(flow.carried / 1e3, 1) for flow in seen},
                     "offered_kb_per_s": {flow.client: round(flow.offered / 1e3, 1) for flow in seen},
-                    "read_back": settings_of(links),
+                    "read_back": (settings := settings_of(links)),
                 }
                 ended = sorted(set(before.of(self.role)) - set(_unbroken(before, after, self.role)))
-                why_not = self._why_not(seen, [before.clients[number].name for number in ended])
+                why_not = mended_meanwhile(settings) or self._why_not(
+                    seen, [before.clients[number].name for number in ended]
+                )
                 when = bit_ns if bit_ns is not None else before.at_ns
                 return Evidence(names_of(links), when if why_not is None else None, facts, why_not)
 
@@ -251,10 +254,12 @@ class Fragment:
                     "usual_bytes": {names[number]: round(usual, 1) for number, (usual, _, _) in pieces.items()},
                     "bytes": {names[number]: size for number, (_, size, _) in pieces.items()},
                     "segments": {names[number]: segments for number, (_, _, segments) in pieces.items()},
-                    "read_back": settings_of(links),
+                    "read_back": (settings := settings_of(links)),
                 }
                 ended = [before.clients[one].name for one in before.of(self.role) if one not in pieces]
-                why_not = self._why_not({names[number]: seen for number, seen in pieces.items()}, ended)
+                why_not = mended_meanwhile(settings) or self._why_not(
+                    {names[number]: seen for number, seen in pieces.items()}, ended
+                )
                 when = bit_ns if bit_ns is not None else before.at_ns
                 return Evidence(names_of(links), when if why_not is None else None, facts, why_not)
 

@@ -44,7 +44,7 @@ REDELIVERED, CORRUPT, FOREIGN, PULLED = 1, 2, 4, 8
 
 # ---- head: magic, then u64 words ---------------------------------------------------------------------------------
 # Each live word has one writer: the client writes counters; the harness writes control_*, stop, pause_publishing,
-# conduct, slow_us and cut (how often the client was told to cut its connection).
+# conduct, slow_us and cut (how often the client was told to cut its connection; `cuts_done`: how many it lost by that).
 _WORDS = (
     "magic",
     "origin_ns",
@@ -79,6 +79,7 @@ _WORDS = (
     "holding",
     "worked",
     "odd",
+    "cuts_done",
 )
 AT = {word: 8 * place for place, word in enumerate(_WORDS)}
 PLACE = {word: place for place, word in enumerate(_WORDS)}

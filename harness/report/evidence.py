@@ -116,7 +116,11 @@ _SENTENCES: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
     (
         ("broker_gave_it_up", "broker_said"),
         lambda gone, said: (
-            f"the broker gave it up: {said or 'it said not why'}" if gone else "the broker still lists it"
+            "nobody says whether the broker gave it up"
+            if gone is None
+            else f"the broker gave it up: {said or 'it said not why'}"
+            if gone
+            else "the broker still lists it"
         ),
     ),
     (

@@ -104,6 +104,7 @@ class ClientProcess:
             holding=get("holding"),
             worked=get("worked"),
             odd=get("odd"),
+            cuts_done=get("cuts_done"),
         )
 
     def alive(self) -> bool:

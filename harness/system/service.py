@@ -167,7 +167,8 @@ class Broker(Protocol):
         ...
 
     def peers(self) -> Sequence[Peer]:
-        """Client connections of this cell (never our own) as the broker sees them."""
+        """Client connections of this cell (never our own) as the broker sees them. Raises Trouble where a node that has
+        not ended does not answer, or where the list stays incomplete: who is not on it is then not known to be gone."""
         ...
 
     def last_end(self, client: str) -> str:

@@ -24,7 +24,7 @@ class Counters:
     Counts since it started; `lost_ns` is the raw monotonic time of its last lost connection (0: none), `answered_ns`
     of its last answered publish, `received_ns` of its last delivery. `holding`: deliveries of its present connection
     that it has not settled; `worked`: deliveries that it is done with; `odd`: acknowledgements out of order or sent
-    twice.
+    twice; `cuts_done`: connections that it lost by cutting them itself, as it was told.
     """
 
     attempted: int
@@ -43,6 +43,7 @@ class Counters:
     holding: int
     worked: int
     odd: int
+    cuts_done: int
 
 
 class Client(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class Broker:
         (self._node,) = topology.nodes
         self._socket: socket.socket | None = None
         self._boots: set[str] = set()
+        self._asking = threading.RLock()  # a connection carries one question and its answer at a time
 
     def whole(self) -> str | None:
         """Whether the node answers."""
@@ -136,6 +138,10 @@ class Broker:
     def _ask(self, what: str, *, within_s: float = ANSWER_S, **more: object) -> dict[str, Any]:
         """Ask once; a connection that has ended since the last question is made anew, once."""
         question = wire.spoken(wire.ASK, {"ask": what, "queue": self._queue, **more})
+        with self._asking:
+            return self._answer(question, within_s)
+
+    def _answer(self, question: bytes, within_s: float) -> dict[str, Any]:
         fresh = self._socket is None
         try:
             return self._exchange(question, within_s)

@@ -20,7 +20,7 @@ from harness.brokers.nats.views import ask_views
 from harness.clock import until
 from harness.errors import Refused, Trouble
 from harness.system.service import Census, Peer, View
-from harness.system.topology import Topology
+from harness.system.topology import NodeState, Topology
 
 SLOT = "harness"
 GROUP = "group"
@@ -39,6 +39,7 @@ class Broker:
 
     def __init__(self, configuration: Nats, topology: Topology, cell: str) -> None:
         self._configuration = configuration
+        self._topology = topology
         self._nodes = tuple(topology.nodes)
         self._cell = cell
         self._stream = f"stream-{cell}"
@@ -124,11 +125,16 @@ class Broker:
         return self._membership
 
     def peers(self) -> Sequence[Peer]:
-        """This cell's client connections, as every server lists them."""
+        """This cell's client connections, as every server lists them; one whose process is gone has none. Raises
+        Trouble where another one does not answer."""
         prefix = f"{self._cell}/"
         found: list[Peer] = []
         for node in self._nodes:
-            listed = self._monitor.get(node, "/connz?limit=1024") or {}
+            listed = self._monitor.get(node, "/connz?limit=1024")
+            if listed is None:
+                if self._topology.nodes[node].status().state is NodeState.EXITED:
+                    continue
+                raise Trouble(f"monitoring of {node} does not answer, so nobody knows all connections")
             for connection in listed.get("connections") or ():
                 name = str(connection.get("name", ""))
                 if name.startswith(prefix):

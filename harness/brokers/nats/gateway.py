@@ -61,7 +61,7 @@ class Gateway:
 
     def versions(self) -> dict[str, str]:
         """What each connected server says it is."""
-        return {node: session.version for node, session in self._sessions.items() if session.usable}
+        return {node: session.version for node, session in list(self._sessions.items()) if session.usable}
 
     def fetch(
         self, subject: str, bodies: Sequence[Mapping[str, object]], *, window: int, within_s: float

@@ -1,9 +1,13 @@
-"""What does a server say of itself over HTTP? Its monitoring endpoint, one persistent connection to each node."""
+"""What does a server say of itself over HTTP? Its monitoring endpoint, one persistent connection to each node.
+
+Threads share it: a connection carries one question and its answer at a time.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +20,14 @@ class Monitor:
     def __init__(self, addresses: Mapping[str, tuple[str, int]]) -> None:
         self._addresses = addresses
         self._connections: dict[str, http.client.HTTPConnection] = {}
+        self._locks = {node: threading.Lock() for node in addresses}
 
     def get(self, node: str, path: str) -> Mapping[str, Any] | None:
         """What `node` answers at `path`, or None where it does not answer in time; never raises for a dead node."""
+        with self._locks[node]:
+            return self._get(node, path)
+
+    def _get(self, node: str, path: str) -> Mapping[str, Any] | None:
         for _ in range(2):  # a connection kept from earlier may have ended meanwhile, with its server
             connection = self._connections.get(node)
             fresh = connection is None
@@ -44,8 +53,9 @@ class Monitor:
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
-        for node in list(self._connections):
-            self._drop(node)
+        for node, lock in self._locks.items():
+            with lock:
+                self._drop(node)
 
     def _drop(self, node: str) -> None:
         connection = self._connections.pop(node, None)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.brokers.rabbitmq.audit import Auditor
-from harness.brokers.rabbitmq.configuration import AMQP, FIGURES_S, MANAGEMENT, METRICS, Classic, Quorum, RabbitMQ
+from harness.brokers.rabbitmq.configuration import AMQP, MANAGEMENT, METRICS, Classic, Quorum, RabbitMQ
 from harness.brokers.rabbitmq.management import (
     NOT_FOUND,
     Management,
@@ -25,11 +25,12 @@ from harness.brokers.rabbitmq.management import (
 )
 from harness.brokers.rabbitmq.membership import Membership
 from harness.brokers.rabbitmq.metrics import read_counters
+from harness.brokers.rabbitmq.peers import connections_of
 from harness.brokers.rabbitmq.views import ask_views
 from harness.clock import happens, until
 from harness.errors import Refused, Trouble
 from harness.system.service import Census, Peer, View
-from harness.system.topology import Topology
+from harness.system.topology import NodeState, Topology
 
 SLOT = "harness"
 OWED = "owed"
@@ -43,7 +44,6 @@ LAG_MAX = 1000
 BLOCKED_S = 30
 _WHOLE_ASK_S = 1.0
 _FRESH_S = 1.0
-_LISTED_S = 2.5 * FIGURES_S
 
 _LOG_LINES = 400
 """How far back a node's log is read for the end of a connection."""
@@ -184,16 +184,8 @@ class Broker:
         return self._version
 
     def peers(self) -> Sequence[Peer]:
-        """This cell's client connections, as the broker lists them. That list lags; another one, which does not, has no
-        clients' names: the first is asked until it has all that are in the second, for a while."""
-        tracked = {str(each["name"]) for each in self._list(f"/api/connections/username/{USER}")}
-        listed: list[Mapping[str, Any]] = []
-
-        def complete() -> bool:
-            listed[:] = self._list("/api/connections?columns=name,user_provided_name,peer_host,peer_port,node")
-            return tracked <= {str(each.get("name")) for each in listed}
-
-        happens(complete, within_s=_LISTED_S)
+        """This cell's client connections, as the broker lists them."""
+        listed = connections_of(self._management, self._names, USER, ended=self._ended)
         prefix = f"{self._cell}/"
         return [
             Peer(
@@ -220,9 +212,8 @@ class Broker:
                 last = max(last, (line[:_LOG_STAMP], told.rpartition("> ")[2].strip()))
         return last[1]
 
-    def _list(self, path: str) -> Sequence[Mapping[str, Any]]:
-        body = self._management.ask_any("GET", path).body
-        return body if isinstance(body, list) else []
+    def _ended(self, name: str) -> bool:
+        return self._topology.nodes[name].status().state is NodeState.EXITED
 
     def _name_of(self, erlang_node: str) -> str:
         """The topology's name of a node that calls itself "rabbit-1@host"."""

@@ -2,6 +2,8 @@
 
 Two kinds of answers must not be mixed up. *Live*: members, alarms, a quorum queue's Raft states, arguments; asked as
 the request is served. *Figures*: lengths, counters, `online`; collected every so often, so they lag.
+
+Threads share it: a connection carries one question and its answer at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -39,7 +42,9 @@ class Management:
         token = base64.b64encode(f"{user}:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
         self._order = list(addresses)
+        self._reorder = threading.Lock()
         self._dates: dict[str, str] = {}
+        self._locks = {node: threading.RLock() for node in addresses}
 
     def ask(
         self, node: str, method: str, path: str, body: object = None, *, within_s: float = WITHIN_S
@@ -49,6 +54,10 @@ class Management:
         A connection that its node has closed meanwhile is made anew, once; so methods must bear being repeated.
         """
         content = None if body is None else json.dumps(body)
+        with self._locks[node]:
+            return self._ask(node, method, path, content, within_s)
+
+    def _ask(self, node: str, method: str, path: str, content: str | None, within_s: float) -> Answer | None:
         for _ in range(2):
             fresh = node not in self._connections
             connection = self._connection(node, within_s)
@@ -69,18 +78,22 @@ class Management:
 
     def date_s(self, node: str) -> float | None:
         """The time that this node says it is, in seconds since 1970: the date of an answer; None without one."""
-        self._dates.pop(node, None)
-        self.ask(node, "GET", "/api/overview?columns=node")
-        told = self._dates.get(node)
+        with self._locks[node]:
+            self._dates.pop(node, None)
+            self.ask(node, "GET", "/api/overview?columns=node")
+            told = self._dates.get(node)
         return None if not told else parsedate_to_datetime(told).timestamp()
 
     def ask_any(self, method: str, path: str, body: object = None) -> Answer:
         """What the first node that answers says, the one that answered last before the others. Raises Trouble."""
-        for node in list(self._order):
+        with self._reorder:
+            order = tuple(self._order)
+        for node in order:
             answer = self.ask(node, method, path, body)
             if answer is not None and answer.status < 500:
-                self._order.remove(node)
-                self._order.insert(0, node)
+                with self._reorder:
+                    self._order.remove(node)
+                    self._order.insert(0, node)
                 return answer
         raise Trouble(f"no RabbitMQ node answers {method} {path}: {', '.join(self._addresses)}")
 
@@ -96,8 +109,9 @@ class Management:
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
-        for node in list(self._connections):
-            self._drop(node)
+        for node, lock in self._locks.items():
+            with lock:
+                self._drop(node)
 
     def _drop(self, node: str) -> None:
         connection = self._connections.pop(node, None)
