@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 
 import pytest
 
 from harness.engines.doctor import EngineSilent, ask_engine
 
 pytest_plugins = ["pytester"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Whoever starts us in the background lets us ignore Ctrl-C, and all that we start: some tests are about it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

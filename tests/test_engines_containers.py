@@ -203,7 +203,7 @@ def test_execute_runs_in_the_container(one: ContainerTopology) -> None:
 
 def test_what_is_not_here_is_refused_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     other = NodeSpec(name="nats-1", program="nats", services={}, version="0.0.1")
-    with pytest.raises(Refused, match=r"has no image nats:0\.0\.1\n  cure: run `make setup`"):
+    with pytest.raises(Refused, match=r"has no image nats:0\.0\.1\n  cure: docker pull or docker load nats:0\.0\.1"):
         Containers().create([other], run=RUN)
     with pytest.raises(Refused, match="no image for 'memory'"):
         Containers().create([NodeSpec(name="m-1", program="memory", services={})], run=RUN)

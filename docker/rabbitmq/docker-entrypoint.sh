@@ -20,4 +20,9 @@ if [[ $1 == rabbitmq-server ]]; then
   export RUNNING_UNDER_SYSTEMD=true
 fi
 
+# Only now: preloaded into what ran above as root, libfaketime leaves locks that the other user may not open.
+if [[ -n ${ASSAY_PRELOAD:-} ]]; then
+  export LD_PRELOAD=$ASSAY_PRELOAD
+fi
+
 exec "$@"

@@ -21,7 +21,7 @@ from harness.system.topology import NodeSpec, NodeState, NodeStatus
 CHANGE_WITHIN_S = 15.0
 CLOCK_FILE = "/etc/assay-clock"
 CLOCK_ENVIRONMENT = {
-    "LD_PRELOAD": CLOCK_LIBRARY,
+    "ASSAY_PRELOAD": CLOCK_LIBRARY,  # its entry point preloads it, once it is the user that it stays
     "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
     "FAKETIME_NO_CACHE": "1",
     "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # timers go on, as they do when a real clock is set
@@ -98,8 +98,9 @@ class ContainerNode:
             raise Trouble(f"node {self.name} was made without a clock of its own")
         self.used = True
         changed = f"echo {offset_s:+.3f} >{CLOCK_FILE}.new && mv {CLOCK_FILE}.new {CLOCK_FILE}"
-        if self.status().state is NodeState.RUNNING:
-            self.execute("env", "-u", "LD_PRELOAD", "sh", "-c", changed)
+        if (status := self.status()).state is not NodeState.RUNNING:
+            raise Trouble(f"node {self.name} is {status}: its clock can be set while it runs")
+        self.execute("sh", "-c", changed)
 
     def remove(self) -> None:
         """Remove its container, those that came before it, with the last of them its data, and what takes its memory.
