@@ -30,6 +30,7 @@ CLOCK_ENVIRONMENT = {
     "LD_PRELOAD": CLOCK_LIBRARY,
     "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
     "FAKETIME_NO_CACHE": "1",
+    "FAKETIME_DISABLE_SHM": "1",  # else a process that has changed its user waits for ever for what root has made
     "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # timers go on, as they do when a real clock is set
 }
 
