@@ -65,6 +65,7 @@ def test_nonsense_is_refused_at_birth(make: Callable[[], Fault], says: str) -> N
         (R3, NodeLeaves(), "system account"),
         (R3, RollingUpgrade(), "has that version from the start"),
         (OLD_R3, RollingUpgrade("2.12"), "has that version from the start"),
+        (RabbitMQ("old", members=3, version="4.0"), RollingUpgrade(), "of 4.2 and later only"),
     ],
 )
 def test_a_pair_that_means_nothing_says_why(configuration: Nats | RabbitMQ, fault: Fault, reason: str) -> None:

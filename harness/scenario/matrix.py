@@ -221,7 +221,19 @@ def _unchangeable(configuration: Configuration, fault: Fault, promise: Promise) 
     chosen = getattr(configuration, "version", None)
     if "upgrade" in needed and fault.needs.versions == (chosen,):
         return f"{configuration.name} has that version from the start: give it an older one, as version=..."
+    if "upgrade" in needed and configuration.family == "rabbitmq" and _too_far(chosen, fault.needs.versions[0]):
+        return f"RabbitMQ 4.3 starts on the data of 4.2 and later only, and {configuration.name} has {chosen}"
     return None
+
+
+def _too_far(of: str | None, to: str | None) -> bool:
+    """Whether RabbitMQ cannot be upgraded so far at once. 4.3.6 refused what 4.0.5 had left, also with every feature
+    flag and Khepri enabled: "application_start_failure, unsupported". The pinned version is of 4.3."""
+    return of is not None and _numbers(of) < (4, 2) and (to is None or _numbers(to) >= (4, 3))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 # ---- order ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from harness import (
     LeaderTransfer,
     Nats,
     NodeLeaves,
-    RabbitMQ,
     ReplicaRemoved,
     RollingUpgrade,
     Run,
@@ -18,16 +17,13 @@ from harness import (
 )
 from suites.control.brokers import LOAD, QUORUM, R3, must_bite_and_recover
 
-OLDER = [
-    RabbitMQ("control-quorum-4-0", members=3, version="4.0"),
-    Nats("control-r3-2-12", members=3, version="2.12", jetstream=JetStream(replicas=3), acknowledge="confirmed"),
-]
+OLD_R3 = Nats("control-r3-2-12", members=3, version="2.12", jetstream=JetStream(replicas=3), acknowledge="confirmed")
 
 
 @matrix([R3, QUORUM], [LeaderTransfer()], workload=LOAD, times=1)
 @matrix([R3], [ReplicaRemoved(FOLLOWER)], workload=LOAD, tier="standard", times=1)
 @matrix([QUORUM], [ReplicaRemoved(FOLLOWER), ReplicaRemoved(LEADER)], workload=LOAD, tier="standard", times=1)
 @matrix([QUORUM], [NodeLeaves(FOLLOWER), NodeLeaves(LEADER)], workload=LOAD, tier="standard", times=1)
-@matrix(OLDER, [RollingUpgrade()], workload=LOAD, tier="standard", times=1)
+@matrix([OLD_R3], [RollingUpgrade()], workload=LOAD, tier="standard", times=1)
 def test_every_change_of_membership_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)

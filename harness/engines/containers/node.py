@@ -24,6 +24,7 @@ CLOCK_ENVIRONMENT = {
     "ASSAY_PRELOAD": CLOCK_LIBRARY,  # its entry point preloads it, once it is the user that it stays
     "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
     "FAKETIME_NO_CACHE": "1",
+    "FAKETIME_DISABLE_SHM": "1",  # else a process that has changed its user waits for ever for what root has made
     "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # timers go on, as they do when a real clock is set
 }
 
