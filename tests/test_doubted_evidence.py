@@ -16,6 +16,7 @@ from harness.clients.body import Body
 from harness.clock import RunClock
 from harness.errors import Trouble
 from harness.faults import disk as disk_module
+from harness.faults.blackhole import spared_side
 from harness.faults.clock import ClockStep
 from harness.faults.conduct import Hoard, SlowConsumer
 from harness.faults.disk import DiskFull, DiskNearlyFull
@@ -30,7 +31,7 @@ from harness.faults.standstill import AbruptClose, PauseClient
 from harness.history.journal import PLACE, Journal
 from harness.operation import CUT, Conduct, Evidence, Role
 from harness.system.system import Counters, System
-from harness.system.topology import NodeState, NodeStatus
+from harness.system.topology import Direction, NodeState, NodeStatus
 
 RUNNING = NodeStatus(NodeState.RUNNING, 1, 1)
 FROZEN = NodeStatus(NodeState.PAUSED, 1, 1)
@@ -385,3 +386,28 @@ def test_a_node_that_is_frozen_as_its_fault_is_mended_is_mended_once_it_runs(fau
         thaw.start()
     assert [state for _, state in told] == [NodeState.RUNNING, NodeState.RUNNING]
     assert told[-1][0] in (0.0, "0.6")
+
+
+UP, DOWN = Direction.UP, Direction.DOWN
+SWALLOWED: dict[str, tuple[tuple[str, ...], tuple[Direction, ...], dict[str, int], str | None]] = {
+    # what: (links' slots, directions swallowed, bytes withheld, whose links were spared)
+    "what producers say never came to consumers": (
+        ("producer", "consumer"),
+        (UP, DOWN),
+        {"producer upstream": 900},
+        None,
+    ),
+    "producers said nothing": (("producer", "consumer"), (UP, DOWN), {"consumer downstream": 900}, "producers"),
+    "what consumers are sent": (("producer", "consumer"), (DOWN,), {"consumer downstream": 900}, None),
+    "consumers were sent nothing": (("producer", "consumer"), (DOWN,), {"producer downstream": 900}, "consumers"),
+    "answers to producers alone": (("producer",), (DOWN,), {"producer downstream": 900}, None),
+    "keep-alives alone": (("consumer",), (UP,), {"consumer upstream": 64}, "consumers"),
+}
+
+
+@pytest.mark.parametrize("what", SWALLOWED)
+def test_whoever_should_have_been_swallowed_was(what: str) -> None:
+    slots, directions, bytes_, spared = SWALLOWED[what]
+    links = [cast(Any, SimpleNamespace(slot=f"{slot}-1", node="node-1")) for slot in slots]
+    withheld = {f"{slot}-1->node-1 {way}": count for told, count in bytes_.items() for slot, way in [told.split()]}
+    assert spared_side(links, withheld, directions) == spared

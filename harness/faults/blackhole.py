@@ -65,7 +65,7 @@ def _swallowed(system: System, role: Role, directions: tuple[Direction, ...], he
                 "bytes_withheld": withheld,
                 "read_back": settings,
             }
-            if spared := _spared(links, withheld):
+            if spared := spared_side(links, withheld, directions):
                 why_not = f"no more than keep-alives was withheld on the links of {spared}"
             elif heard and meanwhile <= 0 and role is not Role.CONSUMER:
                 why_not = "nothing was published while it held, so nothing could be swallowed"
@@ -76,9 +76,13 @@ def _swallowed(system: System, role: Role, directions: tuple[Direction, ...], he
         yield measure
 
 
-def _spared(links: Sequence[Link], withheld: Mapping[str, int]) -> str | None:
-    """Clients of which no more than keep-alives was withheld: what was of others proves nothing of them."""
-    for side in ("producer", "consumer"):
+def spared_side(links: Sequence[Link], withheld: Mapping[str, int], directions: Sequence[Direction]) -> str | None:
+    """Clients of which no more than keep-alives was withheld, although there was more: of both sides, that is what
+    producers say, without which nothing comes to consumers; and if they are heard, what consumers are sent."""
+    sides = [side for side in ("producer", "consumer") if any(link.slot.startswith(side) for link in links)]
+    if len(sides) > 1:
+        sides = ["producer" if Direction.UP in directions else "consumer"]
+    for side in sides:
         names = [name for name, link in zip(names_of(links), links, strict=True) if link.slot.startswith(side)]
         count = sum(withheld.get(f"{name} {direction}", 0) for name in names for direction in Direction)
         if names and count <= _KEEPALIVE_BYTES * len(names):
