@@ -185,7 +185,8 @@ def test_a_node_that_exits_at_its_start_is_trouble_with_its_log_and_nothing_is_l
     assert not list((state / "ledger").iterdir())
 
 
-def test_a_port_that_is_taken_meanwhile_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("listens", [True, False], ids=["by_one_that_listens", "by_one_that_only_has_it"])
+def test_a_port_that_is_taken_meanwhile_is_tried_anew(listens: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that is bound and does not listen is seen by nobody's look, and stops the server all the same."""
     ports = Ports.open()
     thieves: list[socket.socket] = []
@@ -194,7 +195,10 @@ def test_a_port_that_is_taken_meanwhile_is_tried_anew(monkeypatch: pytest.Monkey
     def stolen(self: Ports) -> int:
         port = take(self)
         if not thieves:
-            thieves.append(socket.create_server(("127.0.0.1", port)))
+            thieves.append(socket.socket())
+            thieves[0].bind(("127.0.0.1", port))
+            if listens:
+                thieves[0].listen()
         return port
 
     monkeypatch.setattr(Ports, "take", stolen)

@@ -265,6 +265,9 @@ class LocalTopology:
         )
         if self.routes is not None:  # before the nodes, which would wait a second before they dialled again
             self.routes.make(server, lambda name: self._upstream(name, _ROUTES[self.made[name].spec.program]))
+        for port in [port for site in self.sites.values() for port in site.ports.values()]:
+            if _all_listened_on([port]):  # else it would be taken for our node's, before that has ended for it
+                raise Trouble(f"somebody listens on port {port} of 127.0.0.1: address already in use")
         for node in self.made.values():
             node.process.start()
         listening = [port for site in self.sites.values() for port in list(site.ports.values())[:1]]
