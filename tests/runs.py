@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+
+import pytest
 
 from harness.engines.pool import Pool
 from harness.engines.processes import Processes
@@ -14,6 +17,15 @@ from harness.runner.execute import execute
 from harness.scenario.plan import Plan, cell_seed
 from harness.scenario.scenario import Cell, Scenario
 from harness.system.topology import Engine, NodeSpec, Topology
+
+
+def needs(missing: str | None) -> None:
+    """Skip the test that needs what is missing, with the cure; with ASSAY_REQUIRE_ENGINE=1 it fails, so that a
+    continuous integration cannot pass by lacking it."""
+    if missing and os.environ.get("ASSAY_REQUIRE_ENGINE") == "1":
+        pytest.fail(f"ASSAY_REQUIRE_ENGINE=1, and {missing}", pytrace=False)
+    if missing:
+        pytest.skip(missing)
 
 
 def run_cell(

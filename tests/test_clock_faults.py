@@ -21,7 +21,7 @@ from harness.scenario.matrix import dirties, inapplicable
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
-from tests.runs import run_cell
+from tests.runs import needs, run_cell
 
 FORWARDS, BACKWARDS = ClockStep(), ClockStep(Role.FOLLOWER, step_s=-60.0)
 SINGLE = RabbitMQ("single", version="4.0")
@@ -54,8 +54,7 @@ def test_a_step_is_told_by_the_node_or_nothing_is_held(
     armed: bool, fault: ClockStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenario = Scenario(configuration=SINGLE, schedule=Repeat(fault), workload=Steady(rate_hz=300, quiet_s=0.5))
-    if missing := Containers().unavailable(scenario.nodes()):
-        pytest.skip(missing)
+    needs(Containers().unavailable(scenario.nodes()))
     if not armed:
         monkeypatch.setattr("harness.faults.clock.SEEN_S", 1.0)
         monkeypatch.setattr(ContainerNode, "set_clock", lambda *_: None)

@@ -28,7 +28,7 @@ from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
 from harness.system.topology import Engine
-from tests.runs import run_cell
+from tests.runs import needs, run_cell
 
 R1 = Nats("one", jetstream=JetStream())
 R3 = Nats("three", members=3, jetstream=JetStream(replicas=3), acknowledge="confirmed")
@@ -151,8 +151,7 @@ def test_a_node_that_leaves_is_missed_by_the_others_or_nothing_is_held(
 def test_an_upgrade_keeps_the_data_or_did_not_happen(
     armed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if missing := Containers().unavailable(OLD_R3.nodes()):
-        pytest.skip(missing)
+    needs(Containers().unavailable(OLD_R3.nodes()))
     if not armed:
         monkeypatch.setattr(ContainerNode, "replace", lambda self, version: self.start())
     injection, run = injected(RollingUpgrade(), OLD_R3, tmp_path / "run", Containers())

@@ -34,7 +34,7 @@ from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
 from harness.system.needs import Equipment
-from tests.runs import run_cell
+from tests.runs import needs, run_cell
 
 ROOT = Path(__file__).parents[1]
 RUN = "test-power-loss"
@@ -83,8 +83,7 @@ def test_without_loop_devices_it_is_said_beforehand_with_the_cure(monkeypatch: p
 
 
 def test_an_image_says_whether_it_was_unmounted_in_order(tmp_path: Path) -> None:
-    if why_not := loops.unavailable():
-        pytest.skip(why_not)
+    needs(loops.unavailable())
     image = tmp_path / "assay-test.img"
     loops.make_image(image, 64)
     assert not loops.needs_recovery(image)

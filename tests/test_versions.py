@@ -17,7 +17,7 @@ from harness.guarantee import AT_LEAST_ONCE, Status
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
-from tests.runs import run_cell
+from tests.runs import needs, run_cell
 
 OTHERS = ("rabbitmq@3.10", "rabbitmq@4.0", "nats@2.12")
 PLAIN = {
@@ -88,8 +88,7 @@ def test_the_doctor_says_how_other_versions_are_made() -> None:
 @pytest.mark.parametrize("called", PLAIN)
 def test_a_plain_cell_on_another_version_is_held(called: str, tmp_path: Path) -> None:
     configuration = PLAIN[called]
-    if missing := Containers().unavailable(configuration.nodes()):
-        pytest.skip(missing)  # they are made when asked for: `make test` asks for them
+    needs(Containers().unavailable(configuration.nodes()))
     scenario = Scenario(
         configuration=configuration, schedule=Repeat(Nothing()), workload=Steady(rate_hz=500, quiet_s=0.6)
     )

@@ -22,6 +22,7 @@ from harness.runner.crew import Crew
 from harness.runner.load import Load
 from harness.runner.peers import Peers
 from harness.runner.progress import Progress
+from harness.scenario.moment import Come
 from harness.scenario.plan import Part, Plan, Step
 from harness.scenario.schedule import quarrel
 from harness.system.service import Broker, Promise
@@ -47,6 +48,7 @@ class _Injected:
     alone: bool
     planned_ns: int
     asked_ns: int
+    come: Come | None = None
     at_risk: int = 0
     evidence: Evidence = _FAILED
     mended_ns: int | None = None
@@ -129,6 +131,8 @@ class Nemesis:
             _Injected(part, step.trial, len(step.parts) == 1, planned_ns + int(part.at_s * 1e9), began_ns)
             for part in step.parts
         ]
+        for one in parts:  # before any of them breaks anything: who led when the trial began?
+            one.come = one.part.moment.watch(self._system) if one.part.moment is not None else None
         threads = [
             threading.Thread(target=self._inject, args=(one, began_ns, aborted), name=f"assay-{one.part.fault.name}")
             for one in parts[1:]
@@ -166,7 +170,7 @@ class Nemesis:
     def _break(self, one: _Injected, began_ns: int, aborted: threading.Event) -> None:
         part, system = one.part, self._system
         due_ns = began_ns + int(part.at_s * 1e9)
-        come = part.moment.watch(system) if part.moment is not None else None
+        come = one.come
         aborted.wait(max(due_ns - system.now_ns(), 0) / 1e9)
         if come is not None:
             missed: str | None = ""
