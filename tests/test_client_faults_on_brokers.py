@@ -66,8 +66,11 @@ def test_a_client_that_closes_without_a_goodbye_connects_anew(
     assert injection.facts["connections_before"] == 1
     assert injection.facts["connections_after"] == 2
     assert injection.at_risk > 0
-    says = {"nats": "Client Closed", "rabbitmq": "client unexpectedly closed TCP connection"}[configuration.family]
-    assert injection.facts["broker_said"] == says
+    says = {  # a socket closed over bytes that it had not read answers with RST: then nats-server says "Read Error"
+        "nats": ("Client Closed", "Read Error"),
+        "rabbitmq": ("client unexpectedly closed TCP connection",),
+    }[configuration.family]
+    assert injection.facts["broker_said"] in says
     assert not [reason for reason in run.judgement.trial.reasons if "noted" in reason or "miscounts" in reason]
 
 

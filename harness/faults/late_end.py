@@ -20,6 +20,10 @@ from harness.system.topology import Direction
 _LISTED_BEYOND_S = 1.5
 """How long a broker may take, after a dead client's connection was closed at last, to list it no more."""
 
+_LEAST_PART = 0.95
+"""The part of the delay after which a connection may be listed no more: the proxy counts from the client's FIN, which a
+dying process sends a little before it is dead, and it is its death that is dated."""
+
 _HELD_PART = 0.75
 """The part of the delay for which it may hold: after that its evidence waits for the end itself."""
 
@@ -99,7 +103,7 @@ class SlowClose:
                         why_not = f"the broker did not list {victim.name} any more when it was asked"
                     elif gone_ns is None:
                         why_not = f"the broker still lists {victim.name}, {within_s:.1f} s after it was asked first"
-                    elif gone_ns - bit_ns < self.delay_ms * 1_000_000:
+                    elif gone_ns - bit_ns < _LEAST_PART * self.delay_ms * 1_000_000:
                         why_not = f"the broker listed {victim.name} for {facts['listed_no_more_ms']} ms only"
                     return Evidence((victim.name,), bit_ns if why_not is None else None, facts, why_not)
 

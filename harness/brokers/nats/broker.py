@@ -31,6 +31,9 @@ POLL_ASK_S = 0.3
 SILENT_S = 2.5
 """Replicas answer their leader's heartbeat, one a second."""
 
+NO_PEERS = 10005
+"""Too few servers to place replicas on: a leader says so too that has not heard all members of a young cluster yet."""
+
 IN_FLIGHT_MAX = 64
 
 
@@ -290,7 +293,7 @@ class Broker:
         def done() -> bool:
             nonlocal reply
             reply = self._gateway.tell(subject, body, within_s=5.0)
-            if error_code(reply) and reply is not None and not is_unavailable(reply):
+            if error_code(reply) not in (0, NO_PEERS) and reply is not None and not is_unavailable(reply):
                 raise Trouble(f"{subject}: {error_of(reply)}")
             return reply is not None and not error_code(reply)
 
