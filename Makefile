@@ -37,11 +37,14 @@ verify: setup ## set up, run the suites and judge them: the product
 
 test: ## set up, test the harness itself, then run the suites' smoke tier
 	@docker/bootstrap.sh venv engine programs images versions browser
-	@$(BIN)/pytest tests $(PYTEST_ARGS)
-	@$(BIN)/pytest suites --assay-tier smoke --assay-allow-unknown=5 $(PYTEST_ARGS)
+	@ran=; part() { $(BIN)/pytest "$$@" $(PYTEST_ARGS) && ran=1 || { code=$$?; ((code == 5)) || exit $$code; }; }; \
+	  part tests -m 'not engine' -n 2 --dist loadfile; \
+	  part tests -m engine; \
+	  part suites --assay-tier smoke --assay-allow-unknown=5; \
+	  [[ $$ran ]] || { echo "no test was asked for by PYTEST_ARGS='"$(PYTEST_ARGS)"'"; exit 5; }
 
 unit: venv ## only those tests of the harness that need no engine
-	@$(BIN)/pytest tests -m 'not engine' $(PYTEST_ARGS)
+	@$(BIN)/pytest tests -m 'not engine' -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: venv ## ruff, mypy, import-linter, length of files, documentation
 	@echo "ruff check"; $(BIN)/ruff check .
