@@ -220,6 +220,38 @@ def test_a_loss_of_power_bites_or_says_that_it_did_not(
         assert Status.HELD not in statuses.values()
 
 
+LIED_TO = {  # what of it was disarmed; each alone is proved to bite by the control suite
+    "majority": PowerLossOfSeveral("majority"),
+    "one after another": RollingPowerLoss(),
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("case", LIED_TO)
+def test_a_loss_of_power_of_several_that_one_node_did_not_suffer_did_not_bite(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose, told = ContainerDisk.lose_power, list[ContainerDisk]()
+
+    def first_lies(self: ContainerDisk) -> str:
+        told.append(self)
+        return _lies(self) if self is told[0] else lose(self)
+
+    monkeypatch.setattr(ContainerDisk, "lose_power", first_lies)
+    scenario = Scenario(
+        configuration=Nats("r3", members=3, jetstream=JetStream(replicas=3)),
+        schedule=Repeat(LIED_TO[case]),
+        workload=SLOW_CONSUMERS,
+        recovery_limit_s=2.0,
+    )
+    run = run_cell(scenario, tmp_path / "run", engine=Containers())
+    (injection,) = run.history.terms.injections
+    assert len(told) > 1
+    assert injection.bit_ns is None, dict(injection.facts)
+    assert "a file was written after the loss" in str(injection.why_not)
+    assert Status.HELD not in {verdict.status for verdict in run.judgement.verdicts.values()}
+
+
 # ---- a harness that is killed ----------------------------------------------------------------------------------------
 
 

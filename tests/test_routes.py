@@ -17,7 +17,8 @@ from harness.engines.processes import LocalTopology, Processes
 from harness.engines.routes import Routes
 from harness.errors import Refused
 from harness.faults.fault import Fault
-from harness.faults.partition import Isolate, RandomPartition
+from harness.faults.node import KillAll
+from harness.faults.partition import Bridge, Halves, Isolate, RandomPartition, Ring
 from harness.faults.restart import Rolling
 from harness.guarantee import Status
 from harness.operation import Role
@@ -88,12 +89,23 @@ def outlives(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ProcessNode, "stop", lambda self: None if self.name == "nats-2" else stop(self))
 
 
+def outlives_sigkill(patch: pytest.MonkeyPatch) -> None:
+    """SIGKILL goes nowhere for one of the nodes."""
+    kill = ProcessNode.kill
+    patch.setattr(ProcessNode, "kill", lambda self: None if self.name == "nats-2" else kill(self))
+
+
 Disarm = Callable[[pytest.MonkeyPatch], None]
 CASES: dict[str, tuple[Fault, Disarm | None]] = {
     "one way": (Isolate(Role.FOLLOWER, way="outbound", hold_s=2.0), None),
     "one way, with nothing set": (Isolate(Role.FOLLOWER, way="outbound", hold_s=2.0), no_toxic),
     "one way, and it is the other": (Isolate(Role.FOLLOWER, way="outbound", hold_s=2.0), other_way_round),
     "at random": (RandomPartition(hold_s=2.0), None),
+    "at random, with nothing set": (RandomPartition(hold_s=2.0), no_toxic),
+    "a bridge, with nothing set": (Bridge(hold_s=2.0), no_toxic),
+    "a ring, with nothing set": (Ring(hold_s=2.0), no_toxic),
+    "halves, with nothing set": (Halves(hold_s=2.0), no_toxic),
+    "all nodes killed, and one lives on": (KillAll(), outlives_sigkill),
     "one node after the other": (Rolling(), None),
     "one node after the other, and one does not end": (Rolling(), outlives),
 }

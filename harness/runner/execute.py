@@ -30,7 +30,7 @@ from harness.operation import AcknowledgedBy, Role
 from harness.plain import to_plain
 from harness.runner.crew import Crew
 from harness.runner.drain import drain
-from harness.runner.nemesis import RECOVERY_LIMIT_S, Nemesis
+from harness.runner.nemesis import Nemesis
 from harness.runner.peers import Peers
 from harness.runner.progress import Progress, Ticker, Watcher, silent
 from harness.scenario.scenario import Cell
@@ -159,7 +159,7 @@ def _run(
         peers.check()
         crew.go()
         hides_ends = any(fault.hides_ends for fault in plan.faults)
-        nemesis = Nemesis(system, broker, crew, promise, workload.floor_hz, progress, proceedings, peers)
+        nemesis = Nemesis(system, broker, crew, promise, scenario, progress, proceedings, peers)
         nemesis.carry_out(plan)
         progress.phase("drain")
         drained = drain(broker, crew, promise, hides_ends=hides_ends, confirm_timeout_s=workload.confirm_timeout_s)
@@ -312,7 +312,7 @@ def _state_terms(proceedings: Proceedings, cell: Cell, run: int, clock: RunClock
         offered_hz=workload.rate_hz,
         ticker_limit_ms=TICKER_LIMIT_MS,
         redelivery_horizon_s=promise.redelivery_horizon_s,
-        recovery_limit_s=RECOVERY_LIMIT_S,
+        recovery_limit_s=scenario.recovery_limit_s,
         ack_wait_s=promise.ack_wait_s,
         policies=promise.policies,
         mechanism=scenario.processing.name if scenario.processing is not None else "",

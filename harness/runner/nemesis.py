@@ -24,11 +24,11 @@ from harness.runner.peers import Peers
 from harness.runner.progress import Progress
 from harness.scenario.moment import Come
 from harness.scenario.plan import Part, Plan, Step
+from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import quarrel
 from harness.system.service import Broker, Promise
 from harness.system.system import System
 
-RECOVERY_LIMIT_S = 40.0
 FLOOR_LIMIT_S = 15.0
 AT_RISK_WAIT_S = 0.1
 MOMENT_LIMIT_S = 15.0
@@ -64,7 +64,7 @@ class Nemesis:
         broker: Broker,
         crew: Crew,
         promise: Promise,
-        floor_hz: float,
+        scenario: Scenario,
         progress: Progress,
         proceedings: Proceedings,
         peers: Peers,
@@ -74,7 +74,8 @@ class Nemesis:
         self._crew = crew
         self._ack = promise.ack
         self._load = Load(crew, promise.confirms)
-        self._floor_hz = floor_hz
+        self._floor_hz = scenario.workload.floor_hz
+        self._recovery_limit_s = scenario.recovery_limit_s
         self._progress = progress
         self._proceedings = proceedings
         self._peers = peers
@@ -262,7 +263,7 @@ class Nemesis:
                 return False
             return self._broker.whole() is None and self._broker.ready() is None
 
-        if not happens(back, within_s=RECOVERY_LIMIT_S):
+        if not happens(back, within_s=self._recovery_limit_s):
             return None
         recovered_ns = self._system.now_ns()
         self._peers.check()

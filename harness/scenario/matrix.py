@@ -52,7 +52,8 @@ class Matrix:
     schedule is carried out; None: as many as the tier gives, and a schedule once.
 
     `tier`: the least tier that runs it. `unless`: a rule of the suite's own. `label`: distinguishes two tests that run
-    the same scenarios. `sabotage`: how the clients lie, as Scenario says. Refuses at birth what can never be run.
+    the same scenarios. `sabotage`: how the clients lie, and `recovery_limit_s`: how long a system may take to be back,
+    both as Scenario says. Refuses at birth what can never be run.
     """
 
     configurations: tuple[Configuration, ...]
@@ -65,6 +66,7 @@ class Matrix:
     unless: Rule | None = None
     label: str = ""
     sabotage: str = ""
+    recovery_limit_s: float = 40.0
 
     def __post_init__(self) -> None:
         if self.tier not in TIERS:
@@ -99,6 +101,7 @@ class Matrix:
                 processing=self.processing,
                 sink=self.sink,
                 sabotage=self.sabotage,
+                recovery_limit_s=self.recovery_limit_s,
             )
             for configuration in self.configurations
             for fault in self.faults
@@ -138,6 +141,7 @@ def matrix(
     unless: Rule | None = None,
     label: str = "",
     sabotage: str = "",
+    recovery_limit_s: float = 40.0,
 ) -> Callable[[Function], Function]:
     """Run the test function below once for each configuration and fault: its argument `run` is the finished run.
 
@@ -154,6 +158,7 @@ def matrix(
         unless=unless,
         label=label,
         sabotage=sabotage,
+        recovery_limit_s=recovery_limit_s,
     )
 
     def attach(function: Function) -> Function:

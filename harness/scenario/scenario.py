@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from harness.errors import Refused
 from harness.processing.mechanism import Mechanism
 from harness.scenario.plan import Plan, draw
 from harness.scenario.schedule import Schedule
@@ -19,6 +20,7 @@ class Scenario:
 
     `processing` and `sink` come together: a mechanism needs somewhere to leave its effects. `sabotage` names what the
     clients do other than they were told ("" in honest experiments; see clients/sabotage.py): the verdict must show it.
+    `recovery_limit_s`: how long the system is waited for after each trial; one that takes longer did not recover.
     """
 
     configuration: Configuration
@@ -27,6 +29,11 @@ class Scenario:
     processing: Mechanism | None = None
     sink: Sink | None = None
     sabotage: str = ""
+    recovery_limit_s: float = 40.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.recovery_limit_s <= 3600:
+            raise Refused(f"recovery_limit_s={self.recovery_limit_s!r}", cure="wait for recovery for 1 to 3600 s")
 
     @property
     def id(self) -> str:
