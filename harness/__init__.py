@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.clock import ClockDrift as ClockDrift
     from harness.faults.clock import ClockStep as ClockStep
     from harness.faults.conduct import DoubleAcknowledgement as DoubleAcknowledgement
     from harness.faults.conduct import Hoard as Hoard
@@ -127,7 +128,7 @@ _MODULES = {
     "harness.faults.disk": ("DiskFull", "DiskNearlyFull", "SlowDisk"),
     "harness.faults.files": ("FlipBits", "Truncate"),
     "harness.faults.memory": ("MemoryAlarm", "OutOfMemory"),
-    "harness.faults.clock": ("ClockStep",),
+    "harness.faults.clock": ("ClockDrift", "ClockStep"),
     "harness.faults.membership": ("LeaderTransfer", "NodeLeaves", "ReplicaRemoved"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),

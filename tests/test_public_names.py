@@ -35,6 +35,7 @@ PUBLIC = [
     "CONSUMER",
     "Cell",
     "Classic",
+    "ClockDrift",
     "ClockStep",
     "ConsumerAcknowledgementLoss",
     "CrashLoop",
