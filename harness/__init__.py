@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from harness.faults.restart import Rolling as Rolling
     from harness.faults.standstill import AbruptClose as AbruptClose
     from harness.faults.standstill import PauseClient as PauseClient
+    from harness.faults.storage import StorageLimit as StorageLimit
     from harness.faults.throughput import Bandwidth as Bandwidth
     from harness.faults.throughput import Fragment as Fragment
     from harness.faults.upgrade import RollingUpgrade as RollingUpgrade
@@ -136,6 +137,7 @@ _MODULES = {
     "harness.faults.restart": ("CrashLoop", "Restart", "Rolling"),
     "harness.faults.nothing": ("Nothing",),
     "harness.faults.throughput": ("Bandwidth", "Fragment"),
+    "harness.faults.storage": ("StorageLimit",),
     "harness.faults.standstill": ("AbruptClose", "PauseClient"),
     "harness.faults.power": ("PowerLoss", "PowerLossOfSeveral", "RollingPowerLoss"),
     "harness.faults.upgrade": ("RollingUpgrade",),

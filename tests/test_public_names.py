@@ -107,6 +107,7 @@ PUBLIC = [
     "Status",
     "Steady",
     "Stop",
+    "StorageLimit",
     "Transaction",
     "Trouble",
     "Truncate",
