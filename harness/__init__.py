@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.faults.blackhole import Blackhole as Blackhole
     from harness.faults.blackhole import ConsumerAcknowledgementLoss as ConsumerAcknowledgementLoss
     from harness.faults.client import KillClient as KillClient
+    from harness.faults.clock import ClockDrift as ClockDrift
     from harness.faults.clock import ClockStep as ClockStep
     from harness.faults.conduct import DoubleAcknowledgement as DoubleAcknowledgement
     from harness.faults.conduct import Hoard as Hoard
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from harness.faults.restart import Rolling as Rolling
     from harness.faults.standstill import AbruptClose as AbruptClose
     from harness.faults.standstill import PauseClient as PauseClient
+    from harness.faults.storage import StorageLimit as StorageLimit
     from harness.faults.throughput import Bandwidth as Bandwidth
     from harness.faults.throughput import Fragment as Fragment
     from harness.faults.upgrade import RollingUpgrade as RollingUpgrade
@@ -127,7 +129,7 @@ _MODULES = {
     "harness.faults.disk": ("DiskFull", "DiskNearlyFull", "SlowDisk"),
     "harness.faults.files": ("FlipBits", "Truncate"),
     "harness.faults.memory": ("MemoryAlarm", "OutOfMemory"),
-    "harness.faults.clock": ("ClockStep",),
+    "harness.faults.clock": ("ClockDrift", "ClockStep"),
     "harness.faults.membership": ("LeaderTransfer", "NodeLeaves", "ReplicaRemoved"),
     "harness.faults.network": ("Disconnect", "Latency", "Stall"),
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
@@ -135,6 +137,7 @@ _MODULES = {
     "harness.faults.restart": ("CrashLoop", "Restart", "Rolling"),
     "harness.faults.nothing": ("Nothing",),
     "harness.faults.throughput": ("Bandwidth", "Fragment"),
+    "harness.faults.storage": ("StorageLimit",),
     "harness.faults.standstill": ("AbruptClose", "PauseClient"),
     "harness.faults.power": ("PowerLoss", "PowerLossOfSeveral", "RollingPowerLoss"),
     "harness.faults.upgrade": ("RollingUpgrade",),

@@ -17,7 +17,7 @@ from harness.clock import RunClock
 from harness.errors import Trouble
 from harness.faults import disk as disk_module
 from harness.faults.blackhole import spared_side
-from harness.faults.clock import ClockStep
+from harness.faults.clock import ClockDrift, ClockStep
 from harness.faults.conduct import Hoard, SlowConsumer
 from harness.faults.disk import DiskFull, DiskNearlyFull
 from harness.faults.fault import Fault
@@ -372,11 +372,11 @@ def test_what_a_frozen_node_cannot_be_told_waits_until_it_runs() -> None:
     assert len(told) == 3
 
 
-@pytest.mark.parametrize("fault", [ClockStep(), MemoryAlarm()], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [ClockStep(), ClockDrift(), MemoryAlarm()], ids=lambda fault: fault.name)
 def test_a_node_that_is_frozen_as_its_fault_is_mended_is_mended_once_it_runs(fault: Fault) -> None:
     bench, told = Bench(), list[tuple[object, NodeState]]()
     node, broker = cast(Any, bench.node), cast(Any, bench.system.broker)
-    node.set_clock = lambda offset_s: told.append((offset_s, node.now.state))
+    node.set_clock = lambda offset_s, rate=1.0: told.append((offset_s, node.now.state))
     node.execute = lambda *argv: told.append((argv[-1], node.now.state))
     broker.clock_offset_s = lambda _node: 60.0
     broker.whole = lambda: "node-1 sees an alarm: memory of node-1"
@@ -386,6 +386,31 @@ def test_a_node_that_is_frozen_as_its_fault_is_mended_is_mended_once_it_runs(fau
         thaw.start()
     assert [state for _, state in told] == [NodeState.RUNNING, NodeState.RUNNING]
     assert told[-1][0] in (0.0, "0.6")
+
+
+TOLD: dict[str, tuple[tuple[float, float, float], str | None]] = {
+    # what: (offsets told before, as it began, and 6 s later, s; what is wrong)
+    "three times as fast": ((-0.4, -0.7, 10.2), None),
+    "apart before": ((12.0, 12.0, 24.0), "was +12.0 s apart from ours before"),
+    "a step and no drift": ((0.0, 12.0, 12.0), "told a time +12.0 s apart from ours as it began"),
+    "half as fast as asked": ((0.0, 0.0, 6.0), "was to be +12.0 s apart by now"),
+    "right all the time": ((0.0, 0.0, 0.0), "was to be +12.0 s apart by now"),
+}
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_a_clock_that_drifted_moved_away_bit_by_bit(what: str) -> None:
+    offsets, why_not = TOLD[what]
+    bench, told = Bench(), iter(offsets)
+    cast(Any, bench.node).set_clock = lambda _offset_s, _rate=1.0: None
+    cast(Any, bench.system.broker).clock_offset_s = lambda _node: next(told)
+
+    def six_seconds() -> None:
+        bench.system.clock = RunClock(bench.system.clock.origin_ns - 6_000_000_000)
+
+    evidence = bench.measured(ClockDrift(), six_seconds)
+    assert (evidence.bit_ns is None) is (why_not is not None)
+    assert (why_not or "None") in str(evidence.why_not)
 
 
 UP, DOWN = Direction.UP, Direction.DOWN

@@ -157,6 +157,17 @@ def test_only_definite_errors_are_failures(body, headers, answer):
     assert read_answer(body, headers) == answer
 
 
+@pytest.mark.parametrize(
+    ("version", "outcome"),
+    [((2, 15, 1), Outcome.FAIL), ((2, 12, 0), Outcome.FAIL), ((2, 11, 10), Outcome.INFO), ((), Outcome.INFO)],
+)
+def test_insufficient_resources_are_definite_of_servers_that_look_before_they_propose(version, outcome):
+    body = (
+        b'{"error": {"code": 503, "err_code": 10023, "description": "insufficient resources"}, "stream": "s", "seq": 0}'
+    )
+    assert read_answer(body, None, version) == Answer(outcome, 0, False, "10023")
+
+
 def test_every_definite_error_has_a_reason_and_a_proof():
     assert all(definite.reason and definite.proof for definite in DEFINITE)
 

@@ -22,6 +22,7 @@ from harness.faults.files import Truncate
 from harness.faults.network import Disconnect, Latency, Stall
 from harness.faults.node import Kill, Pause
 from harness.faults.partition import Isolate, Ring
+from harness.faults.storage import StorageLimit
 from harness.operation import Role
 from harness.plain import from_plain, to_plain
 from harness.scenario.matrix import Matrix
@@ -159,6 +160,10 @@ TOGETHER: dict[str, tuple[Fault, Fault, bool]] = {
     "two partitions": (Isolate(), Ring(), False),
     "a kill and a full disk, which starts the node": (Kill(), DiskNearlyFull(), False),
     "a frozen node and its clock": (Pause(), ClockStep(), False),
+    "servers at their limit and a kill": (StorageLimit(), Kill(), True),
+    "servers at their limit and a hoard": (StorageLimit(), Hoard(), True),
+    "servers at their limit, for short and for long": (StorageLimit(), StorageLimit(hold_s=5.0), False),
+    "servers at both their limits": (StorageLimit("file"), StorageLimit("memory"), True),
     "a full disk and a nearly full one": (DiskFull(), DiskNearlyFull(), False),
     "a consumer that is told two things": (WrongOrder(), DoubleAcknowledgement(), False),
     "a hoard and a killed consumer": (Hoard(), KillClient(Role.CONSUMER), False),

@@ -194,6 +194,8 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
         return f"{configuration.name} acknowledges as it sends: consumers have nothing to say that could be lost"
     if "memory_alarm" in fault.needs.capabilities and configuration.family != "rabbitmq":
         return f"{configuration.name} knows no memory alarm: RabbitMQ does"
+    if "store_limit" in fault.needs.capabilities and (why_not := _limitless(configuration, fault)):
+        return why_not
     if why_not := _unchangeable(configuration, fault, promise):
         return why_not
     if "several" in fault.needs.capabilities and len(configuration.nodes()) == 1:
@@ -209,6 +211,20 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
         return f"acknowledgements of {configuration.name} are not confirmed: nobody passes {at}"
     if at is CrashPoint.BETWEEN_EFFECT_AND_ACK and promise.ack is AckKind.AUTOMATIC:
         return f"{configuration.name} acknowledges as it sends: nobody passes {at}"
+    return None
+
+
+def _limitless(configuration: Configuration, fault: Fault) -> str | None:
+    """Why no limit of what is stored so could be reached."""
+    storage = getattr(fault, "storage", "")
+    if configuration.family != "nats":
+        instead = "for RabbitMQ there are MemoryAlarm and DiskNearlyFull"
+        return f"{configuration.name} has no limit of what a server stores: use NATS with JetStream; {instead}"
+    jetstream = getattr(configuration, "jetstream", None)
+    if jetstream is None:
+        return f"{configuration.name} stores nothing: use JetStream(storage={storage!r})"
+    if jetstream.storage != storage:
+        return f"{configuration.name} stores in {jetstream.storage}: use JetStream(storage={storage!r})"
     return None
 
 

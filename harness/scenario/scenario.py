@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from harness.errors import Refused
 from harness.processing.mechanism import Mechanism
@@ -50,7 +50,7 @@ class Scenario:
         equipment = Equipment()
         for fault in self.schedule.faults:  # all that may come: a seed decides which do
             equipment = equipment.with_also(fault.needs.equipment)
-        return tuple(replace(node, equipment=equipment) for node in self.configuration.nodes())
+        return self.configuration.nodes(equipment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

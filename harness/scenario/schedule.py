@@ -229,13 +229,16 @@ _LENGTHENED = 1.1
 _BETWEEN_S = 0.3
 """What injecting and mending may take, so that two that must not overlap don't."""
 
+_ON_STORES = "store_limit"
+"""Needs of a fault that asks no verb of a node, and hits servers all the same."""
+
 
 def quarrel(one: Fault, other: Fault) -> str | None:
     """Why mending one of two faults that hold together would mend the other, or None.
 
     A link is healed as a whole, and so is a network. What changes a node otherwise than by ending, starting or freezing
-    it is mended by a node that runs, which must not be ended meanwhile. Clients of a role may be the same one, and one
-    client behaves in one way at a time.
+    it is mended by a node that runs, which must not be ended meanwhile. Ballast in the servers' stores is taken away by
+    kind. Clients of a role may be the same one, and one client behaves in one way at a time.
     """
     if one == other:
         return f"{one.name} with itself"
@@ -247,7 +250,10 @@ def quarrel(one: Fault, other: Fault) -> str | None:
     ours, theirs = (fault.needs.verbs - LINK_VERBS - {_BETWEEN_NODES} for fault in (one, other))
     if ours and theirs and not (ours | theirs) <= _OF_NODES:
         return f"{one.name} and {other.name} both change nodes, and one may need a node that the other has ended"
-    if alike and not one.needs.verbs and not other.needs.verbs:
+    on_stores = [_ON_STORES in fault.needs.capabilities for fault in (one, other)]
+    if all(on_stores) and one.name == other.name:
+        return f"{one.name} and {other.name} use up the same room, and mending one would mend the other"
+    if alike and not one.needs.verbs and not other.needs.verbs and not any(on_stores):
         return f"{one.name} and {other.name} may hit the same client"
     return None
 

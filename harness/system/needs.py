@@ -10,15 +10,19 @@ class Equipment:
     """What a node has only where a fault of its cell needs it.
 
     `disk_mb`: its data lies on a volume of its own, of that size in MiB. `memory_mb`: it may use no more memory, in
-    MiB. `clock`: its time can be set apart from ours. None, or False, where nobody needs it.
+    MiB. `clock`: its time can be set apart from ours. `file_store_mb`, `memory_store_mb`: its server stores no more
+    messages in files, or in memory, in MiB, as its configuration tells it. None, or False, where nobody needs it.
     """
 
     disk_mb: int | None = None
     memory_mb: int | None = None
     clock: bool = False
+    file_store_mb: int | None = None
+    memory_store_mb: int | None = None
 
     def kinds(self) -> frozenset[str]:
-        """The capabilities that an engine needs to make it: of "disk", "memory" and "clock".
+        """The capabilities that an engine needs to make it: of "disk", "memory" and "clock". What a server stores is
+        the broker's own business.
 
         >>> sorted(Equipment(disk_mb=64, clock=True).kinds())
         ['clock', 'disk']
@@ -30,12 +34,14 @@ class Equipment:
         """What serves both: of two sizes the smaller one.
 
         >>> Equipment(disk_mb=256).with_also(Equipment(disk_mb=64, clock=True))
-        Equipment(disk_mb=64, memory_mb=None, clock=True)
+        Equipment(disk_mb=64, memory_mb=None, clock=True, file_store_mb=None, memory_store_mb=None)
         """
         return Equipment(
             disk_mb=_smaller(self.disk_mb, other.disk_mb),
             memory_mb=_smaller(self.memory_mb, other.memory_mb),
             clock=self.clock or other.clock,
+            file_store_mb=_smaller(self.file_store_mb, other.file_store_mb),
+            memory_store_mb=_smaller(self.memory_store_mb, other.memory_store_mb),
         )
 
 

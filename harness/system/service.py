@@ -12,6 +12,8 @@ from typing import Protocol
 
 from harness.operation import AckKind, Outcome
 from harness.system.membership import Membership
+from harness.system.needs import NO_EQUIPMENT, Equipment
+from harness.system.storage import Storage
 from harness.system.topology import NodeSpec
 
 
@@ -63,8 +65,9 @@ class Configuration(Protocol):
         """The folder of harness/brokers/ that serves it."""
         ...
 
-    def nodes(self) -> tuple[NodeSpec, ...]:
-        """The nodes that it runs on. Configurations with equal nodes can share a warm broker."""
+    def nodes(self, equipment: Equipment = NO_EQUIPMENT) -> tuple[NodeSpec, ...]:
+        """The nodes that it runs on, each with that equipment; limits of what a server stores are written into its
+        configuration here. Configurations with equal nodes can share a warm broker."""
         ...
 
     def promise(self) -> Promise:
@@ -200,6 +203,10 @@ class Broker(Protocol):
 
     def membership(self) -> Membership:
         """Who holds this cell's replicas, and how that changes. Raises Refused where the broker keeps one copy."""
+        ...
+
+    def storage(self) -> Storage:
+        """What its servers store, and may. Raises Refused where they have no limit, or store nothing."""
         ...
 
     def discard(self) -> None:

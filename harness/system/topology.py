@@ -127,8 +127,10 @@ class Node(Protocol):
         files and data. Ready is the broker's to say."""
         ...
 
-    def set_clock(self, offset_s: float) -> None:
-        """Set its time of day so many seconds apart from ours, of a node that has the equipment `clock`."""
+    def set_clock(self, offset_s: float, rate: float = 1.0) -> None:
+        """Set its time of day so many seconds apart from ours, and let it go `rate` times as fast from then on, of a
+        node that has the equipment `clock`. What counts elapsed time goes on as before. Raises Trouble unless it
+        runs."""
         ...
 
     def status(self) -> NodeStatus:

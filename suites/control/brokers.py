@@ -5,7 +5,11 @@ from harness import Classic, JetStream, Nats, Quorum, RabbitMQ, Run, Steady
 CLASSIC = RabbitMQ("control-classic", queue=Classic())
 QUORUM = RabbitMQ("control-quorum", members=3, queue=Quorum())
 R1 = Nats("control-r1", jetstream=JetStream())
+R1_MEMORY = Nats("control-r1-memory", jetstream=JetStream(storage="memory"))
 R3 = Nats("control-r3", members=3, jetstream=JetStream(replicas=3), acknowledge="confirmed")
+R3_MEMORY = Nats(
+    "control-r3-memory", members=3, jetstream=JetStream(replicas=3, storage="memory"), acknowledge="confirmed"
+)
 R5 = Nats("control-r5", members=5, jetstream=JetStream(replicas=5), acknowledge="confirmed")
 
 LOAD = Steady(rate_hz=500, producers=2)

@@ -13,6 +13,7 @@ from harness.errors import Refused, Trouble
 from harness.operation import decode_payload
 from harness.system.membership import Membership
 from harness.system.service import Census, Peer, View
+from harness.system.storage import Storage
 from harness.system.topology import Topology
 
 ANSWER_S = 5.0
@@ -124,6 +125,10 @@ class Broker:
     def membership(self) -> Membership:
         """There is none."""
         raise Refused("the memory broker keeps one copy", cure="use a broker with replicas")
+
+    def storage(self) -> Storage:
+        """It has no limit."""
+        raise Refused("the memory broker stores without a limit", cure="use NATS with JetStream")
 
     def discard(self) -> None:
         """Delete the queue."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from harness.brokers.memory.queue import Bugs
 from harness.errors import Refused
 from harness.operation import AckKind
+from harness.system.needs import NO_EQUIPMENT, Equipment
 from harness.system.service import Promise
 from harness.system.topology import NodeSpec
 
@@ -60,11 +61,19 @@ class Memory:
         """The folder."""
         return "memory"
 
-    def nodes(self) -> tuple[NodeSpec, ...]:
+    def nodes(self, equipment: Equipment = NO_EQUIPMENT) -> tuple[NodeSpec, ...]:
         """One; the bugs are the process's, so only configurations with the same bugs share it."""
         bugs = json.dumps(asdict(self.bugs), sort_keys=True)
         arguments = ("--listen", f"<<listen:{SERVICE}>>", "--data", "<<data>>", "--bugs", bugs)
-        return (NodeSpec(name="memory-1", program="memory", services={SERVICE: 7000}, arguments=arguments),)
+        return (
+            NodeSpec(
+                name="memory-1",
+                program="memory",
+                services={SERVICE: 7000},
+                arguments=arguments,
+                equipment=equipment,
+            ),
+        )
 
     def promise(self) -> Promise:
         """What its clients may believe: of the right one, all of it."""

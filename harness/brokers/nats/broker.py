@@ -1,4 +1,4 @@
-"""What is our end of NATS? Streams are made, asked and read here; nothing is ever published.
+"""What is our end of NATS? Streams are made, asked and read here; nothing is ever published but a fault's ballast.
 
 Each cell has a subject, a stream and a durable consumer of its own. The leader is the *stream's*: it answers publishes
 (the consumer's leader may be another node).
@@ -16,6 +16,7 @@ from harness.brokers.nats.configuration import CLIENT, MONITOR, JetStream, Nats
 from harness.brokers.nats.gateway import Gateway, Reply, error_code, error_of, is_unavailable
 from harness.brokers.nats.membership import Membership
 from harness.brokers.nats.monitor import Monitor
+from harness.brokers.nats.storage import Storage
 from harness.brokers.nats.views import ask_views
 from harness.clock import until
 from harness.errors import Refused, Trouble
@@ -126,6 +127,12 @@ class Broker:
         if js is None or js.replicas == 1:
             raise Refused(f"{self._configuration.name} keeps one copy", cure="use JetStream(replicas=3)")
         return self._membership
+
+    def storage(self) -> Storage:
+        """What the servers store, and may."""
+        if self._configuration.jetstream is None:
+            raise Refused(f"{self._configuration.name} stores nothing", cure="use JetStream")
+        return Storage(self._gateway, self._monitor, self._nodes, self._cell, self._stream)
 
     def peers(self) -> Sequence[Peer]:
         """This cell's client connections, as every server lists them; one whose process is gone has none. Raises

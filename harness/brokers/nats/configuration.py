@@ -13,6 +13,7 @@ from typing import Literal
 
 from harness.errors import Refused
 from harness.operation import AckKind
+from harness.system.needs import NO_EQUIPMENT, Equipment
 from harness.system.service import Promise
 from harness.system.topology import NodeSpec
 
@@ -178,7 +179,7 @@ core NATS knows no acknowledgement)
         """Which folder of brokers serves it."""
         return "nats"
 
-    def nodes(self) -> tuple[NodeSpec, ...]:
+    def nodes(self, equipment: Equipment = NO_EQUIPMENT) -> tuple[NodeSpec, ...]:
         """One server each. Single nodes have JetStream whether it is used or not, so that all share a warm server."""
         names = [f"nats-{number}" for number in range(1, self.members + 1)]
         return tuple(
@@ -187,14 +188,21 @@ core NATS knows no acknowledgement)
                 program="nats",
                 version=self.version,
                 services=_PORTS if len(names) > 1 else {CLIENT: _PORTS[CLIENT], MONITOR: _PORTS[MONITOR]},
-                files={_FILE: self._server_conf(name, [other for other in names if other != name])},
+                files={_FILE: self._server_conf(name, [other for other in names if other != name], equipment)},
                 arguments=("--config", f"<<file:{_FILE}>>"),
+                equipment=equipment,
             )
             for name in names
         )
 
-    def _server_conf(self, name: str, others: list[str]) -> str:
+    def _server_conf(self, name: str, others: list[str], equipment: Equipment) -> str:
         sync = self.jetstream.sync_interval if self.jetstream is not None else None
+        stores = {
+            "store_dir": '"<<data>>"',
+            "sync_interval": sync,
+            "max_file_store": _bytes(equipment.file_store_mb),
+            "max_memory_store": _bytes(equipment.memory_store_mb),
+        }
         lines = [
             f"server_name: {name}",
             f'listen: "<<listen:{CLIENT}>>"',
@@ -202,7 +210,7 @@ core NATS knows no acknowledgement)
             # The server's own pings decide how long a dead client keeps what it was sent (their default is 2 minutes).
             f'ping_interval: "{PING_INTERVAL_S}s"',
             f"ping_max: {PING_MAX}",
-            'jetstream { store_dir: "<<data>>"' + (f", sync_interval: {sync}" if sync is not None else "") + " }",
+            "jetstream { " + ", ".join(f"{key}: {value}" for key, value in stores.items() if value is not None) + " }",
         ]
         if others:
             lines += [
@@ -269,6 +277,10 @@ core NATS knows no acknowledgement)
 def defaults() -> tuple[Nats, ...]:
     """The configurations of the default matrix, the weakest first."""
     return (CORE, JETSTREAM_R1, JETSTREAM_R1_NEW_ID, JETSTREAM_R3_EXACTLY_ONCE)
+
+
+def _bytes(size_mb: int | None) -> int | None:
+    return None if size_mb is None else size_mb << 20
 
 
 def _refuse(subject: str, rules: Iterable[tuple[str, object, str, object]]) -> None:

@@ -48,6 +48,7 @@ class Connection:
         self._pull: Pull | None = None
         self._subscription: int | None = None
         self._answers = ""
+        self._version: tuple[int, ...] = ()
         self._settlements = ""
         self._settled = 0
         self._held: set[str] = set()
@@ -62,6 +63,7 @@ class Connection:
     async def open(self) -> None:
         """Connect and subscribe to the answers. Raises ConnectionError or TimeoutError."""
         await self._session.open(OPEN_S)
+        self._version = tuple(int(part) for part in self._session.version.split("."))
         if self._role is Role.PRODUCER and self._confirms:
             self._answers = self._session.inbox + "ack."
             self._session.subscribe(self._answers + "*", self._take_answer)
@@ -145,7 +147,7 @@ class Connection:
 
     def _take_answer(self, subject: str, _reply: str, body: bytes, headers: Headers, at_ns: int) -> None:
         tag = int(subject.rpartition(".")[2])
-        answer = read_answer(body, headers)
+        answer = read_answer(body, headers, self._version)
         self._listener.confirmed(tag, tag, answer.outcome, at_ns, answer.sequence, answer.duplicate, answer.error)
 
     def _take_settlement(self, subject: str, _reply: str, body: bytes, headers: Headers, _at_ns: int) -> None:

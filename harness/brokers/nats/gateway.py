@@ -20,6 +20,7 @@ T = TypeVar("T")
 Reply = Mapping[str, Any]
 DIAL_S = 1.0
 DIAL_AGAIN_S = 0.05
+_UNANSWERED: Reply = {"error": {"code": 0, "description": "no answer"}}
 BETTER_S = 0.1
 """How long to wait for a better reply after "nobody leads": any node that thinks so answers, ahead of the leader."""
 
@@ -70,6 +71,12 @@ class Gateway:
         there was none in time."""
         return self._run(self._fetch(subject, bodies, window, within_s))
 
+    def store(self, subject: str, payload: bytes, *, count: int, window: int, within_s: float) -> Reply | None:
+        """Publish the same payload so many times, `window` of them at a time, over the first connection there is, until
+        one is refused or not answered within `within_s`: what was said then, "no answer" included; None where all were
+        stored."""
+        return self._run(self._store(subject, payload, count, window, within_s))
+
     def close(self) -> None:
         """Close all connections and end the thread. Idempotent."""
         if self._loop.is_closed():
@@ -113,12 +120,14 @@ class Gateway:
             return None
 
     async def _reply(self, session: Session, subject: str, body: Mapping[str, object]) -> Reply | None:
+        return await self._answer(session, subject, json.dumps(body).encode() if body else b"")
+
+    async def _answer(self, session: Session, subject: str, payload: bytes) -> Reply | None:
         self._asked += 1
         number = self._asked
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting[number] = future
         try:
-            payload = json.dumps(body).encode() if body else b""
             if not session.publish(subject, payload, f"{session.inbox}reply.{number}"):
                 return None
             reply = await future
@@ -201,6 +210,35 @@ class Gateway:
                 for _ in range(min(window, len(bodies))):
                     group.create_task(worker())
         return replies
+
+    async def _store(self, subject: str, payload: bytes, count: int, window: int, within_s: float) -> Reply | None:
+        session = next((s for s in [await self._session(node) for node in self._nodes] if s is not None), None)
+        if session is None:
+            return _UNANSWERED
+        left = count
+
+        async def worker() -> Reply | None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                reply: Reply | None = None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(within_s):
+                        reply = await self._answer(session, subject, payload)
+                if reply is None or "error" in reply:
+                    return reply or _UNANSWERED
+            return None
+
+        workers = [asyncio.create_task(worker()) for _ in range(min(window, count))]
+        try:
+            for done in asyncio.as_completed(workers):
+                if (refusal := await done) is not None:
+                    return refusal
+            return None
+        finally:  # who waits for an answer to what was sent with it may wait in vain
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
     async def _close(self) -> None:
         await asyncio.gather(*(session.close() for session in self._sessions.values()))

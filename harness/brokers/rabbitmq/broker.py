@@ -30,6 +30,7 @@ from harness.brokers.rabbitmq.views import ask_views
 from harness.clock import happens, until
 from harness.errors import Refused, Trouble
 from harness.system.service import Census, Peer, View
+from harness.system.storage import Storage
 from harness.system.topology import NodeState, Topology
 
 SLOT = "harness"
@@ -247,6 +248,10 @@ class Broker:
         if isinstance(self._configuration.queue, Classic) or len(self._names) == 1:
             raise Refused(f"queue {self._queue!r} has one replica", cure="use Quorum and several members")
         return self._membership
+
+    def storage(self) -> Storage:
+        """It has no limit of what it stores: alarms of memory and of free disk space stand for one."""
+        raise Refused("RabbitMQ has no limit of what it stores", cure="use NATS with JetStream")
 
     # ---- one cell --------------------------------------------------------------------------------------------------
 

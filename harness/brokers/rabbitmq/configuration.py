@@ -13,6 +13,7 @@ from typing import Literal
 
 from harness.errors import Refused
 from harness.operation import AckKind
+from harness.system.needs import NO_EQUIPMENT, Equipment
 from harness.system.service import Promise
 from harness.system.topology import NodeSpec
 
@@ -169,12 +170,12 @@ heartbeat_s=0 (1 to 60)
         """Whether publishes are sent with the mandatory flag."""
         return self.mandatory and self.confirms
 
-    def nodes(self) -> tuple[NodeSpec, ...]:
+    def nodes(self, equipment: Equipment = NO_EQUIPMENT) -> tuple[NodeSpec, ...]:
         """One broker each. They depend on nothing but the number of members, heartbeat, net_ticktime and version."""
         names = [f"rabbit-{number}" for number in range(1, self.members + 1)]
-        return tuple(self._node(name, names) for name in names)
+        return tuple(self._node(name, names, equipment) for name in names)
 
-    def _node(self, name: str, names: list[str]) -> NodeSpec:
+    def _node(self, name: str, names: list[str], equipment: Equipment) -> NodeSpec:
         files = {
             _CONFIG: self._conf(names),
             _ADVANCED: self._advanced(),
@@ -198,6 +199,7 @@ heartbeat_s=0 (1 to 60)
             files=files,
             environment=environment,
             data_path=_DATA,
+            equipment=equipment,
         )
 
     def _conf(self, names: list[str]) -> str:

@@ -11,22 +11,15 @@ import docker.errors
 from harness.clock import until
 from harness.engines.containers.api import asking
 from harness.engines.containers.box import Box, run_in
-from harness.engines.containers.images import CLOCK_LIBRARY, missing, reference
+from harness.engines.containers.images import missing, reference
 from harness.engines.containers.memory import Hog
+from harness.engines.containers.timepiece import CLOCK_ENVIRONMENT, CLOCK_FILES, change
 from harness.engines.placeholders import Rendered
 from harness.errors import Refused, Trouble
 from harness.ledger import new_mark, started_ticks
 from harness.system.topology import NodeSpec, NodeState, NodeStatus
 
 CHANGE_WITHIN_S = 15.0
-CLOCK_FILE = "/etc/assay-clock"
-CLOCK_ENVIRONMENT = {
-    "ASSAY_PRELOAD": CLOCK_LIBRARY,  # its entry point preloads it, once it is the user that it stays
-    "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
-    "FAKETIME_NO_CACHE": "1",
-    "FAKETIME_DISABLE_SHM": "1",  # else a process that has changed its user waits for ever for what root has made
-    "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # timers go on, as they do when a real clock is set
-}
 
 
 def _ticks(pid: int, identity: str) -> int | None:
@@ -71,7 +64,7 @@ class ContainerNode:
             host=self.anchor,
             arguments=self.rendered.arguments,
             environment={**self.rendered.environment, **(CLOCK_ENVIRONMENT if self.spec.equipment.clock else {})},
-            files={**self.rendered.files, **({CLOCK_FILE: "+0\n"} if self.spec.equipment.clock else {})},
+            files={**self.rendered.files, **(CLOCK_FILES if self.spec.equipment.clock else {})},
             volumes=self.volumes if heir_of is None else {},
             volume=None if self.volumes else self.spec.data_path,
             heir_of=heir_of,
@@ -92,16 +85,14 @@ class ContainerNode:
         self._predecessors.append(old)
         self.box, self.image = heir, image
 
-    def set_clock(self, offset_s: float) -> None:
-        """By what the library reads that is preloaded into every process of the node; renamed, so that it never reads
-        half a file, at which it would end the process."""
+    def set_clock(self, offset_s: float, rate: float = 1.0) -> None:
+        """By what the library reads that is preloaded into every process of the node."""
         if not self.spec.equipment.clock:
             raise Trouble(f"node {self.name} was made without a clock of its own")
         self.used = True
-        changed = f"echo {offset_s:+.3f} >{CLOCK_FILE}.new && mv {CLOCK_FILE}.new {CLOCK_FILE}"
         if (status := self.status()).state is not NodeState.RUNNING:
             raise Trouble(f"node {self.name} is {status}: its clock can be set while it runs")
-        self.execute("sh", "-c", changed)
+        self.execute(*change(offset_s, rate))
 
     def remove(self) -> None:
         """Remove its container, those that came before it, with the last of them its data, and what takes its memory.
