@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.clock import happens, until
 from harness.engines.placeholders import Rendered, Site, render_spec
 from harness.engines.ports import Ports
-from harness.engines.process_node import LocalProcess, ProcessNode, command, environment, required
+from harness.engines.process_node import DATA, LocalProcess, ProcessNode, command, environment, required
 from harness.engines.references import executable
 from harness.engines.routes import Routes
 from harness.errors import Refused, Trouble
@@ -198,7 +198,7 @@ class LocalTopology:
             self.routes = Routes.between(routed, self._take)
         for spec in specs:
             own = self.directory / spec.name
-            (own / "data").mkdir(parents=True)
+            (own / DATA).mkdir(parents=True)
             names = [PurePosixPath(path).name for path in spec.files]
             if len(set(names)) < len(names):
                 raise Refused(f"two files of node {spec.name!r} have the same base name: {', '.join(sorted(names))}")
@@ -206,7 +206,7 @@ class LocalTopology:
                 listen_host="127.0.0.1",
                 host="127.0.0.1",
                 ports={service: self._take() for service in spec.services},
-                data=str(own / "data"),
+                data=str(own / DATA),
                 files={path: str(own / PurePosixPath(path).name) for path in spec.files},
                 ways=self._ways(spec),
             )
@@ -311,7 +311,7 @@ class Processes:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters, all on 127.0.0.1; of these, NATS can be kept apart."""
-        nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "renew"}
         verbs = LINK_VERBS | nodes | {"sever"}
         return Needs(verbs=verbs, capabilities=frozenset({"processes", "cluster"}))
 

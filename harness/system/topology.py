@@ -91,7 +91,7 @@ class NodeStatus:
 
 class Node(Protocol):
     """One broker process. Verbs return when they are done, are idempotent, and raise Trouble when they fail; after any
-    of `stop`, `kill`, `pause`, `replace`, `set_clock` the topology is dirty and is not handed on to another cell."""
+    of `stop`, `kill`, `pause`, `replace`, `renew`, `set_clock` the topology is dirty and serves no other cell."""
 
     name: str
     spec: NodeSpec
@@ -125,6 +125,11 @@ class Node(Protocol):
     def replace(self, version: str | None) -> None:
         """End it in order and start one of another version (None: the pinned one) in its place, with its name, address,
         files and data. Ready is the broker's to say."""
+        ...
+
+    def renew(self) -> None:
+        """End it in order and start it without any data, with its name, address and files: as a new machine would come.
+        Refused where its data lies on a disk of its own: see Equipment."""
         ...
 
     def set_clock(self, offset_s: float) -> None:

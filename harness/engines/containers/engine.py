@@ -225,10 +225,10 @@ class Containers:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters of nodes with hosts and addresses of their own."""
-        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "set_clock", "exhaust_memory"}
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "renew", "set_clock"}
         between = {"sever"}
         return Needs(
-            verbs=LINK_VERBS | DISK_VERBS | nodes | between,
+            verbs=LINK_VERBS | DISK_VERBS | nodes | {"exhaust_memory"} | between,
             capabilities=frozenset({"containers", "cluster", "disk", "memory", "clock"}),
         )
 
