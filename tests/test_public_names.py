@@ -95,6 +95,7 @@ PUBLIC = [
     "Rolling",
     "RollingPowerLoss",
     "RollingUpgrade",
+    "RouteLatency",
     "Run",
     "SQLite",
     "Scenario",

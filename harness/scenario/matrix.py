@@ -189,6 +189,8 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
         return f"{configuration.name} acknowledges as it sends: consumers have nothing to say that could be lost"
     if "memory_alarm" in fault.needs.capabilities and configuration.family != "rabbitmq":
         return f"{configuration.name} knows no memory alarm: RabbitMQ does"
+    if "routes" in fault.needs.capabilities and configuration.family != "nats":
+        return f"nodes of {configuration.name} tell no round trips: NATS servers do, and reach each other by proxies"
     if why_not := _unchangeable(configuration, fault, promise):
         return why_not
     if "several" in fault.needs.capabilities and len(configuration.nodes()) == 1:

@@ -322,8 +322,17 @@ class Topology(Protocol):
         proxies between nodes do, which may have to end their connections to know it. Called once, before `rejoin`."""
         ...
 
+    def delay(self, cuts: Sequence[Cut], delay_ms: int) -> None:
+        """Hold back everything that is sent in these directions between nodes for so long, and lose none of it; links
+        of clients are not touched. Raises Refused where nothing stands between nodes that could."""
+        ...
+
+    def delayed(self) -> Mapping[Cut, int]:
+        """By how many ms each direction that is held back is, read back from whoever does it."""
+        ...
+
     def rejoin(self) -> None:
-        """Undo every cut. Idempotent."""
+        """Undo every cut and every delay. Idempotent."""
         ...
 
     def describe(self) -> Mapping[str, object]:
