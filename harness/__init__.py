@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from harness.faults.restart import CrashLoop as CrashLoop
     from harness.faults.restart import Restart as Restart
     from harness.faults.restart import Rolling as Rolling
+    from harness.faults.routes import RouteLatency as RouteLatency
     from harness.faults.standstill import AbruptClose as AbruptClose
     from harness.faults.standstill import PauseClient as PauseClient
     from harness.faults.storage import StorageLimit as StorageLimit
@@ -135,6 +136,7 @@ _MODULES = {
     "harness.faults.node": ("Kill", "KillAll", "Pause", "Stop"),
     "harness.faults.partition": ("Bridge", "Halves", "Isolate", "RandomPartition", "Ring"),
     "harness.faults.restart": ("CrashLoop", "Restart", "Rolling"),
+    "harness.faults.routes": ("RouteLatency",),
     "harness.faults.nothing": ("Nothing",),
     "harness.faults.throughput": ("Bandwidth", "Fragment"),
     "harness.faults.storage": ("StorageLimit",),

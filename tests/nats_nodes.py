@@ -54,6 +54,18 @@ def greeted(link: Link, within_s: float = 10.0) -> bytes:
     return until(line, within_s=within_s, what=f"{link.node} to greet")
 
 
+def asked(link: Link, subject: str, body: bytes = b"") -> bytes:
+    """What the server, or who is behind it, answers to a request."""
+    with socket.create_connection(link.address, timeout=3) as peer:
+        peer.recv(4096)
+        peer.sendall(b'CONNECT {"verbose":false}\r\nSUB answers 1\r\n')
+        peer.sendall(b"PUB %s answers %d\r\n%s\r\n" % (subject.encode(), len(body), body))
+        answer = b""
+        while b"}\r\n" not in answer and b"]\r\n" not in answer:
+            answer += peer.recv(65_536)
+        return answer
+
+
 def http_get(link: Link, path: str) -> str:
     with socket.create_connection(link.address, timeout=3) as peer:
         peer.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())

@@ -10,6 +10,7 @@ from harness.faults.clock import ClockDrift, ClockStep
 from harness.faults.membership import LeaderTransfer, NodeLeaves, ReplicaRemoved
 from harness.faults.nothing import Nothing
 from harness.faults.power import PowerLoss
+from harness.faults.routes import RouteLatency
 from harness.faults.storage import StorageLimit
 from harness.faults.upgrade import RollingUpgrade
 from tests import (
@@ -20,6 +21,7 @@ from tests import (
     test_membership_faults,
     test_partition,
     test_power_loss,
+    test_route_faults,
     test_routes,
     test_storage_limits,
 )
@@ -37,6 +39,7 @@ IN_TESTS_OF_THEIR_OWN: Mapping[type, Callable[..., None]] = {
     ClockStep: test_clock_faults.test_a_step_is_told_by_the_node_or_nothing_is_held,
     ClockDrift: test_clock_faults.test_a_drift_grows_as_the_node_tells_or_nothing_is_held,
     StorageLimit: test_storage_limits.test_without_ballast_nothing_is_held,
+    RouteLatency: test_route_faults.test_other_routes_or_none_are_no_evidence,
     LeaderTransfer: test_membership_faults.test_a_change_that_the_broker_was_never_told_of_did_not_bite,
     ReplicaRemoved: test_membership_faults.test_a_change_that_the_broker_was_never_told_of_did_not_bite,
     NodeLeaves: test_membership_faults.test_a_node_that_leaves_is_missed_by_the_others_or_nothing_is_held,

@@ -233,9 +233,13 @@ def test_a_client_without_a_connection_cannot_be_given_up() -> None:
 
 def test_a_late_end_needs_a_broker_that_says_whom_it_lists() -> None:
     bench, fault = Bench(), SlowClose(delay_ms=50, hold_s=0.01)
-    until_s = time.monotonic() + 0.1
-    listed = [SimpleNamespace(client=bench.consumer.name)]
-    bench.listed = lambda: listed if time.monotonic() < until_s else []
+    asked_s = list[float]()
+
+    def listed() -> list[SimpleNamespace]:
+        asked_s.append(time.monotonic())
+        return [SimpleNamespace(client=bench.consumer.name)] if asked_s[-1] < asked_s[0] + 0.1 else []
+
+    bench.listed = listed
     assert bench.measured(fault).why_not is None
     other = Bench()
     other.listed = nobody

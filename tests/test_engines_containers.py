@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nats_nodes import greeted, http_get, info, nats_nodes
+from nats_nodes import asked, greeted, http_get, info, nats_nodes
 
 import docker
 from harness.clock import until
 from harness.engines.containers import api
 from harness.engines.containers.engine import Containers, ContainerTopology
 from harness.engines.containers.network import remove_network
+from harness.engines.containers.node import ContainerNode
 from harness.engines.pool import Pool
 from harness.errors import Refused, Trouble
 from harness.system.topology import Direction, NodeSpec, NodeState
@@ -57,6 +58,10 @@ def _ours() -> list[str]:
         return sorted(str(one.name) for one in found)
     finally:
         client.close()
+
+
+def _volumes(of: ContainerNode) -> set[str]:
+    return {str(mount["Name"]) for mount in of.box.inspect()["Mounts"] if mount["Type"] == "volume"}
 
 
 def test_kill_start_pause_resume_stop(one: ContainerTopology) -> None:
@@ -141,6 +146,31 @@ def test_a_topology_that_nobody_keeps_leaves_nothing(state: Path) -> None:
     topology.remove()
     topology.remove()
     assert _ours() == before
+    assert not list((state / "ledger").iterdir())
+
+
+def test_a_renewed_node_has_its_address_and_none_of_its_data_and_leaves_nothing(state: Path) -> None:
+    before, volumes = _ours(), set[str]()
+    topology = Containers().create(nats_nodes(1), run=RUN)
+    try:
+        node, link = topology.nodes["nats-1"], topology.link("harness", "nats-1", "client")
+        greeted(link)
+        stream = b'{"name":"S","subjects":["s"],"storage":"file"}'
+        assert b'"did_create":true' in asked(link, "$JS.API.STREAM.CREATE.S", stream)
+        for _ in range(2):
+            volumes |= _volumes(node)
+            node.renew()
+            greeted(link)
+            assert b"stream not found" in asked(link, "$JS.API.STREAM.INFO.S")
+        volumes |= _volumes(node)
+        assert len(volumes) == 3
+        assert topology.dirty
+    finally:
+        topology.remove()
+    assert _ours() == before
+    client = docker.from_env()
+    assert volumes.isdisjoint(str(one.name) for one in client.volumes.list())
+    client.close()
     assert not list((state / "ledger").iterdir())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nats_nodes import FILE, greeted, http_get, info, nats_nodes
+from nats_nodes import FILE, asked, greeted, http_get, info, nats_nodes
 
 from harness.clock import until
 from harness.engines import processes as engine_module
@@ -149,26 +149,19 @@ def test_three_nodes_find_each_other() -> None:
         topology.remove()
 
 
-def test_data_outlives_a_kill(one: LocalTopology) -> None:
-    link = one.link("harness", "nats-1", "client")
+def test_data_outlives_a_kill_and_no_renewal(one: LocalTopology) -> None:
+    node, link = one.nodes["nats-1"], one.link("harness", "nats-1", "client")
     greeted(link)
-
-    def ask(subject: str, body: bytes) -> bytes:
-        with socket.create_connection(link.address, timeout=3) as peer:
-            peer.recv(4096)
-            peer.sendall(b'CONNECT {"verbose":false}\r\nSUB answers 1\r\n')
-            peer.sendall(b"PUB %s answers %d\r\n%s\r\n" % (subject.encode(), len(body), body))
-            answer = b""
-            while b"}\r\n" not in answer and b"]\r\n" not in answer:
-                answer += peer.recv(65_536)
-            return answer
-
     stream = b'{"name":"S","subjects":["s"],"storage":"file"}'
-    assert b'"did_create":true' in ask("$JS.API.STREAM.CREATE.S", stream)
-    one.nodes["nats-1"].kill()
-    one.nodes["nats-1"].start()
+    assert b'"did_create":true' in asked(link, "$JS.API.STREAM.CREATE.S", stream)
+    node.kill()
+    node.start()
     greeted(link)
-    assert b'"name":"S"' in ask("$JS.API.STREAM.INFO.S", b"")
+    assert b'"name":"S"' in asked(link, "$JS.API.STREAM.INFO.S")
+    for _ in range(2):
+        node.renew()
+        greeted(link)
+        assert b"stream not found" in asked(link, "$JS.API.STREAM.INFO.S")
 
 
 def test_a_node_that_exits_at_its_start_is_trouble_with_its_log_and_nothing_is_left(state: Path) -> None:

@@ -70,6 +70,13 @@ def test_clusters_route_to_each_other_and_advertise_nothing():
     assert set(second.services) == {"client", "cluster", "monitor"}
 
 
+def test_clusters_alone_have_a_user_of_the_system_account_and_no_other():
+    for configuration in EVERY:
+        for spec in configuration.nodes():
+            text = next(iter(spec.files.values()))
+            assert text.count("user:") == text.count("$SYS { users:") == (configuration.members > 1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     {

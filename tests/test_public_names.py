@@ -96,6 +96,7 @@ PUBLIC = [
     "Rolling",
     "RollingPowerLoss",
     "RollingUpgrade",
+    "RouteLatency",
     "Run",
     "SQLite",
     "Scenario",

@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "one_part": (lambda: Overlap((Kill(),)), "1 parts"),
     "none_in_turn": (lambda: InTurn(()), "0 parts"),
     "the_same_links": (lambda: Overlap((Latency(), Stall(Role.PRODUCER))), "disturb the same links"),
-    "two_partitions": (lambda: Overlap((Isolate(), Ring())), "both partitions"),
+    "two_partitions": (lambda: Overlap((Isolate(), Ring())), "both between nodes"),
     "itself": (lambda: Overlap((Kill(), Kill())), "with itself"),
     "no_time": (lambda: Randomly((Kill(),), during_s=0), "during_s=0"),
     "no_density": (lambda: Randomly((Kill(),), density=0), "density=0"),

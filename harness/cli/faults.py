@@ -56,7 +56,8 @@ def _here(engine: str) -> tuple[Needs, Mapping[str, str]]:
     offered = made.offers()
     if reason := made.unavailable([]):
         return offered, {"": reason}
-    return offered, {verb: reason for verb in offered.verbs if (reason := made.unavailable([], frozenset({verb})))}
+    verbs = offered.verbs.union(*(fault.needs.verbs for fault in catalogue.faults().values()))
+    return offered, {verb: reason for verb in verbs if (reason := made.unavailable([], frozenset({verb})))}
 
 
 def _told(name: str, fault: Any, here: Mapping[str, tuple[Needs, Mapping[str, str]]]) -> dict[str, Any]:
@@ -65,6 +66,8 @@ def _told(name: str, fault: Any, here: Mapping[str, tuple[Needs, Mapping[str, st
     def why_not(engine: str) -> str | None:
         offered, reasons = here[engine]
         lacks_verbs = fault.needs.verbs - offered.verbs
+        if told := next((reasons[verb] for verb in sorted(lacks_verbs) if verb in reasons), None):
+            return told
         if missing := lacks_verbs | (fault.needs.equipment.kinds() - offered.capabilities):
             return f"it does not offer {', '.join(sorted(missing))}"
         return next((reasons[verb] for verb in ("", *sorted(fault.needs.verbs)) if verb in reasons), None)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from harness.ledger import MARK, PROCESS, Ledger, marked_processes, new_mark, st
 from harness.system.topology import NodeSpec, NodeState, NodeStatus
 
 END_WITHIN_S = 10.0
+DATA = "data"
+"""Where a node keeps its data, in its directory."""
 
 
 @dataclass(slots=True)
@@ -182,6 +185,14 @@ class ProcessNode:
         if self.process.state() is NodeState.PAUSED:
             self.process.send(signal.SIGCONT)
             self._await(NodeState.RUNNING)
+
+    def renew(self) -> None:
+        """SIGTERM, then its directory of data emptied, and the same process again."""
+        self.stop()
+        data = self.process.directory / DATA
+        shutil.rmtree(data)
+        data.mkdir()
+        self.start()
 
     def exhaust_memory(self) -> int | None:
         """Local processes share the machine's memory: raises Refused."""

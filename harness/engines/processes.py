@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.clock import happens, until
 from harness.engines.placeholders import Rendered, Site, render_spec
 from harness.engines.ports import Ports
-from harness.engines.process_node import LocalProcess, ProcessNode, command, environment, required
+from harness.engines.process_node import DATA, LocalProcess, ProcessNode, command, environment, required
 from harness.engines.references import executable
 from harness.engines.routes import Routes
 from harness.errors import Refused, Trouble
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 TOXIPROXY = "toxiproxy"
 _TOGETHER = "nodes that are local processes cannot be kept apart, unless they are NATS servers"
 _APART = "use the engine `containers`"
+_DIRECT = "nodes that are local processes reach each other directly, unless they are NATS servers"
+_PROXIED = "use a cluster of NATS servers"
 _ROUTES = {"nats": "cluster"}
 """Program -> the service by which its nodes reach each other, over connections that can be led through proxies."""
 
@@ -143,8 +145,18 @@ class LocalTopology:
         """Bytes dropped in each severed direction."""
         return {} if self.routes is None else self.routes.dropped()
 
+    def delay(self, cuts: Sequence[Cut], delay_ms: int) -> None:
+        """Hold back what is sent in these directions, in the proxies between the nodes."""
+        if self.routes is None:
+            raise Refused(_DIRECT, cure=_PROXIED)
+        self.routes.delay(cuts, delay_ms)
+
+    def delayed(self) -> Mapping[Cut, int]:
+        """The delay of each direction that has one, in ms."""
+        return {} if self.routes is None else self.routes.delayed()
+
     def rejoin(self) -> None:
-        """Let everything through again."""
+        """Let everything through again, at once."""
         if self.routes is not None and self.links_made is not None:
             self.routes.rejoin()
 
@@ -198,7 +210,7 @@ class LocalTopology:
             self.routes = Routes.between(routed, self._take)
         for spec in specs:
             own = self.directory / spec.name
-            (own / "data").mkdir(parents=True)
+            (own / DATA).mkdir(parents=True)
             names = [PurePosixPath(path).name for path in spec.files]
             if len(set(names)) < len(names):
                 raise Refused(f"two files of node {spec.name!r} have the same base name: {', '.join(sorted(names))}")
@@ -206,7 +218,7 @@ class LocalTopology:
                 listen_host="127.0.0.1",
                 host="127.0.0.1",
                 ports={service: self._take() for service in spec.services},
-                data=str(own / "data"),
+                data=str(own / DATA),
                 files={path: str(own / PurePosixPath(path).name) for path in spec.files},
                 ways=self._ways(spec),
             )
@@ -311,8 +323,8 @@ class Processes:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters, all on 127.0.0.1; of these, NATS can be kept apart."""
-        nodes = {"start", "stop", "kill", "pause", "resume", "execute"}
-        verbs = LINK_VERBS | nodes | {"sever"}
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "renew"}
+        verbs = LINK_VERBS | nodes | {"sever", "delay"}
         return Needs(verbs=verbs, capabilities=frozenset({"processes", "cluster"}))
 
     def unavailable(self, specs: Sequence[NodeSpec], verbs: frozenset[str] = frozenset()) -> str | None:
@@ -326,6 +338,8 @@ class Processes:
                     return f"the engine `processes` runs the installed {spec.program}, and cannot choose {spec.version}"
                 if "sever" in verbs and spec.program not in _ROUTES:
                     raise Refused(_TOGETHER, cure=_APART)
+                if "delay" in verbs and spec.program not in _ROUTES:
+                    raise Refused(_DIRECT, cure=_PROXIED)
         except Refused as refused:
             return str(refused)
         return None

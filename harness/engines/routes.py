@@ -2,8 +2,8 @@
 
 *Routes*: the ways between the nodes of a cluster whose connections carry both directions, as NATS's do: both ends dial,
 and which connections stay is theirs to decide. So what one node sends to another goes up the ways that it dialled, and
-down those that the other dialled; a cut drops both. Bytes are counted when connections end, which mending would do to
-them anyway.
+down those that the other dialled; a cut drops both, and a delay holds both back. Bytes are counted when connections
+end, which mending a cut would do to them anyway.
 """
 
 from __future__ import annotations
@@ -79,8 +79,23 @@ class Routes:
             until(still, within_s=5.0, what="the counts of routes to stand still", poll_s=0.003)
         return {cut: seen[-1][cut] - self._withheld_before.get(cut, 0) for cut in severed}
 
+    def delay(self, cuts: Sequence[Cut], delay_ms: int) -> None:
+        """Hold back what is sent in these directions for so long, and lose none of it."""
+        both = [(way, Toxic.latency(delay_ms, stream)) for cut in cuts for way, stream in _streams(cut)]
+        _each(lambda half: self._proxies[half[0]].add(half[1]), both)
+
+    def delayed(self) -> Mapping[Cut, int]:
+        """By how many ms each direction that is held back is, as the proxies' server says it is."""
+        states = {way: proxy.state() for way, proxy in self._proxies.items()}
+        told: dict[Cut, int] = {}
+        for cut in self.doors:
+            seen = [states[way].toxics.get(f"latency_{stream}", {}) for way, stream in _streams(cut)]
+            if delay_ms := min(_latency_ms(toxic) for toxic in seen):
+                told[cut] = delay_ms
+        return told
+
     def rejoin(self) -> None:
-        """Undo every cut. Idempotent."""
+        """Undo every cut and every delay. Idempotent."""
         _each(lambda proxy: proxy.heal(), list(self._proxies.values()))
 
     def _withheld(self) -> dict[Cut, int]:
@@ -96,13 +111,19 @@ class Routes:
         return counts
 
 
-def _halves(cut: Cut) -> tuple[tuple[Cut, Toxic], tuple[Cut, Toxic]]:
-    """The ways that a cut's bytes take, each with what drops them there: up those that its source dialled, and down
-    those that its target did."""
-    return (
-        (cut, Toxic.blackhole(Direction.UP)),
-        (Cut(cut.target, cut.source), Toxic.blackhole(Direction.DOWN)),
-    )
+def _streams(cut: Cut) -> tuple[tuple[Cut, Direction], tuple[Cut, Direction]]:
+    """The ways that a direction's bytes take: up those that its source dialled, and down those that its target did."""
+    return (cut, Direction.UP), (Cut(cut.target, cut.source), Direction.DOWN)
+
+
+def _halves(cut: Cut) -> tuple[tuple[Cut, Toxic], ...]:
+    """The ways that a cut's bytes take, each with what drops them there."""
+    return tuple((way, Toxic.blackhole(stream)) for way, stream in _streams(cut))
+
+
+def _latency_ms(toxic: Mapping[str, object]) -> int:
+    attributes = toxic.get("attributes")
+    return int(attributes.get("latency", 0)) if isinstance(attributes, Mapping) else 0
 
 
 def _each(verb: Callable[[T], None], things: Iterable[T]) -> None:

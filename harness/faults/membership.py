@@ -161,7 +161,9 @@ class NodeLeaves:
 
     role: Role = Role.FOLLOWER
     hold_s: float = 1.0
-    needs: ClassVar[Needs] = Needs(verbs=frozenset({"execute"}), capabilities=_REPLICATED | {"leaves"}, fresh=True)
+    needs: ClassVar[Needs] = Needs(
+        verbs=frozenset({"execute", "stop", "start", "renew"}), capabilities=_REPLICATED | {"leaves"}, fresh=True
+    )
     touches: ClassVar[str] = "both"
     hides_ends: ClassVar[bool] = True
 
@@ -190,9 +192,9 @@ class NodeLeaves:
 
             def measure() -> Evidence:
                 held = _of_others(membership.members(), node)
-                facts = {"members_before": _told(_of_others(before, node)), "members_held": _told(held)}
+                facts = {"members_before": _told(before), "members_held": _told(held)}
                 why_not = None
-                if not all(node in listed for listed in _of_others(before, node).values()):
+                if not before or not all(node in listed for listed in before.values()):
                     why_not = f"{node} was no member before: {_told(before)}"
                 elif bit_ns is None or not held or any(node in listed for listed in held.values()):
                     why_not = f"others still list {node}: {_told(held)}"

@@ -71,7 +71,8 @@ def unserved(engine: Engine, cell: Cell, nodes: Sequence[NodeSpec]) -> str | Non
     faults = cell.scenario.schedule.faults
     for fault in faults:
         if missing := (fault.needs.verbs - offers.verbs) | (fault.needs.equipment.kinds() - offers.capabilities):
-            return f"{fault.name} needs {', '.join(sorted(missing))}, which the engine does not offer"
+            reason = engine.unavailable(nodes, missing)  # what it knows of verbs that it lacks
+            return reason or f"{fault.name} needs {', '.join(sorted(missing))}, which the engine does not offer"
     others = [replace(node, version=version) for fault in faults for version in fault.needs.versions for node in nodes]
     return engine.unavailable([*nodes, *others], frozenset().union(*(fault.needs.verbs for fault in faults)))
 

@@ -31,7 +31,7 @@ Rule = Callable[[Configuration, Fault | Schedule], str | None]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_DIRTIES = frozenset({"start", "stop", "kill", "pause", "resume", "replace", "set_clock"})
+_DIRTIES = frozenset({"start", "stop", "kill", "pause", "resume", "replace", "renew", "set_clock"})
 _TRIALS: Mapping[str, tuple[int, int]] = {"smoke": (2, 1), "standard": (5, 4), "soak": (20, 12)}
 """Tier -> trials of a fault on links or clients, and of one that costs the topology."""
 
@@ -196,6 +196,8 @@ def inapplicable(configuration: Configuration, fault: Fault, *, processed: bool)
         return f"{configuration.name} knows no memory alarm: RabbitMQ does"
     if "store_limit" in fault.needs.capabilities and (why_not := _limitless(configuration, fault)):
         return why_not
+    if "routes" in fault.needs.capabilities and configuration.family != "nats":
+        return f"nodes of {configuration.name} tell no round trips: NATS servers do, and reach each other by proxies"
     if why_not := _unchangeable(configuration, fault, promise):
         return why_not
     if "several" in fault.needs.capabilities and len(configuration.nodes()) == 1:
@@ -235,9 +237,8 @@ def _unchangeable(configuration: Configuration, fault: Fault, promise: Promise) 
         return f"{configuration.name} keeps one copy of each message: there is no other replica"
     if fault.needs.equipment.clock and configuration.family == "nats":
         return "a NATS server is a static Go program, whose clock cannot be set apart from the machine's"
-    if "leaves" in needed and configuration.family == "nats":
-        return "a NATS server leaves its cluster only by a request of the system account, which is not set up"
-    if "replicated" in needed and getattr(fault, "role", None) is Role.LEADER and configuration.family == "nats":
+    leads = getattr(fault, "role", None) is Role.LEADER
+    if "replicated" in needed and leads and "leaves" not in needed and configuration.family == "nats":
         return "JetStream gives up a follower's replica, and never its leader's"
     chosen = getattr(configuration, "version", None)
     if "upgrade" in needed and fault.needs.versions == (chosen,):

@@ -17,7 +17,7 @@ from harness.faults.fault import Fault
 from harness.scenario.moment import Moment
 from harness.system.needs import LINK_VERBS
 
-_BETWEEN_NODES = "sever"
+_BETWEEN_NODES = frozenset({"sever", "delay"})
 _OF_NODES = frozenset({"start", "stop", "kill", "pause", "resume"})
 """What two faults may do to nodes side by side: each sees whether its own node was as it should be to the end."""
 
@@ -245,9 +245,9 @@ def quarrel(one: Fault, other: Fault) -> str | None:
     alike = one.touches == other.touches or "both" in (one.touches, other.touches)
     if alike and one.needs.verbs & LINK_VERBS and other.needs.verbs & LINK_VERBS:
         return f"{one.name} and {other.name} disturb the same links, and mending one would mend the other"
-    if _BETWEEN_NODES in one.needs.verbs & other.needs.verbs:
-        return f"{one.name} and {other.name} are both partitions, and mending one would mend the other"
-    ours, theirs = (fault.needs.verbs - LINK_VERBS - {_BETWEEN_NODES} for fault in (one, other))
+    if all(_BETWEEN_NODES & fault.needs.verbs for fault in (one, other)):
+        return f"{one.name} and {other.name} are both between nodes, and mending one would mend the other"
+    ours, theirs = (fault.needs.verbs - LINK_VERBS - _BETWEEN_NODES for fault in (one, other))
     if ours and theirs and not (ours | theirs) <= _OF_NODES:
         return f"{one.name} and {other.name} both change nodes, and one may need a node that the other has ended"
     on_stores = [_ON_STORES in fault.needs.capabilities for fault in (one, other)]

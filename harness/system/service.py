@@ -112,11 +112,13 @@ class Peer:
 class View:
     """What one node says of its cluster: the members that it is connected to, by name, itself not among them; whom it
     takes for the leader of the cell's queue or stream ("" for nobody, or where it cannot say); for how long it has
-    been up."""
+    been up; how long its own pings to other members and back took last, in ms, on each connection to them, where it
+    tells that."""
 
     sees: tuple[str, ...]
     leader: str
     up_s: float | None = None
+    round_trips_ms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def told_views(views: Mapping[str, View | None]) -> dict[str, str]:

@@ -91,7 +91,7 @@ class NodeStatus:
 
 class Node(Protocol):
     """One broker process. Verbs return when they are done, are idempotent, and raise Trouble when they fail; after any
-    of `stop`, `kill`, `pause`, `replace`, `set_clock` the topology is dirty and is not handed on to another cell."""
+    of `stop`, `kill`, `pause`, `replace`, `renew`, `set_clock` the topology is dirty and serves no other cell."""
 
     name: str
     spec: NodeSpec
@@ -125,6 +125,11 @@ class Node(Protocol):
     def replace(self, version: str | None) -> None:
         """End it in order and start one of another version (None: the pinned one) in its place, with its name, address,
         files and data. Ready is the broker's to say."""
+        ...
+
+    def renew(self) -> None:
+        """End it in order and start it without any data, with its name, address and files: as a new machine would come.
+        Refused where its data lies on a disk of its own: see Equipment."""
         ...
 
     def set_clock(self, offset_s: float, rate: float = 1.0) -> None:
@@ -319,8 +324,17 @@ class Topology(Protocol):
         proxies between nodes do, which may have to end their connections to know it. Called once, before `rejoin`."""
         ...
 
+    def delay(self, cuts: Sequence[Cut], delay_ms: int) -> None:
+        """Hold back everything that is sent in these directions between nodes for so long, and lose none of it; links
+        of clients are not touched. Raises Refused where nothing stands between nodes that could."""
+        ...
+
+    def delayed(self) -> Mapping[Cut, int]:
+        """By how many ms each direction that is held back is, read back from whoever does it."""
+        ...
+
     def rejoin(self) -> None:
-        """Undo every cut. Idempotent."""
+        """Undo every cut and every delay. Idempotent."""
         ...
 
     def describe(self) -> Mapping[str, object]:

@@ -23,7 +23,7 @@ OLD_R3 = Nats("control-r3-2-12", members=3, version="2.12", jetstream=JetStream(
 @matrix([R3, QUORUM], [LeaderTransfer()], workload=LOAD, times=1)
 @matrix([R3], [ReplicaRemoved(FOLLOWER)], workload=LOAD, tier="standard", times=1)
 @matrix([QUORUM], [ReplicaRemoved(FOLLOWER), ReplicaRemoved(LEADER)], workload=LOAD, tier="standard", times=1)
-@matrix([QUORUM], [NodeLeaves(FOLLOWER), NodeLeaves(LEADER)], workload=LOAD, tier="standard", times=1)
+@matrix([R3, QUORUM], [NodeLeaves(FOLLOWER), NodeLeaves(LEADER)], workload=LOAD, tier="standard", times=1)
 @matrix([OLD_R3], [RollingUpgrade()], workload=LOAD, tier="standard", times=1)
 def test_every_change_of_membership_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)

@@ -15,6 +15,7 @@ from harness.brokers.nats.audit import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, tak
 from harness.brokers.nats.configuration import CLIENT, MONITOR, JetStream, Nats
 from harness.brokers.nats.gateway import Gateway, Reply, error_code, error_of, is_unavailable
 from harness.brokers.nats.membership import Membership
+from harness.brokers.nats.meta import Meta
 from harness.brokers.nats.monitor import Monitor
 from harness.brokers.nats.storage import Storage
 from harness.brokers.nats.views import ask_views
@@ -47,9 +48,13 @@ class Broker:
         self._nodes = tuple(topology.nodes)
         self._cell = cell
         self._stream = f"stream-{cell}"
-        self._gateway = Gateway({node: topology.link(SLOT, node, CLIENT).address for node in self._nodes}, cell)
+        addresses = {node: topology.link(SLOT, node, CLIENT).address for node in self._nodes}
+        self._gateway = Gateway(addresses, cell)
         self._monitor = Monitor({node: topology.link(SLOT, node, MONITOR).address for node in self._nodes})
-        self._membership = Membership(self._gateway, self._monitor, self._nodes, self._stream, follows=_follows)
+        self._meta = Meta(addresses, self._monitor, cell, follows=_follows)
+        self._membership = Membership(
+            self._gateway, self._monitor, self._meta, topology.nodes, self._stream, follows=_follows
+        )
         self._version = ""
         self._began: Mapping[str, object] = {}
 
@@ -67,10 +72,11 @@ class Broker:
             missing = self._missing_routes(node)
             if missing is not None:
                 return missing
-        leaders = {self._meta_leader(node) for node in self._nodes}
+        leaders = {self._meta.leader(node) for node in self._nodes}
         if len(leaders) != 1 or None in leaders:
             return f"the nodes do not agree who leads JetStream: {', '.join(sorted(str(name) for name in leaders))}"
-        return self._meta_lag(str(leaders.pop()))
+        leader = str(leaders.pop())
+        return self._meta.lag(leader, [node for node in self._nodes if node != leader])
 
     def ready(self) -> str | None:
         """None when stream and consumer have a leader and all their replicas, current."""
@@ -234,6 +240,7 @@ class Broker:
     def close(self) -> None:
         """Close our own connections."""
         self._gateway.close()
+        self._meta.close()
         self._monitor.close()
 
     # ---- what is asked ----------------------------------------------------------------------------------------------
@@ -245,16 +252,6 @@ class Broker:
         seen = {route.get("remote_name") for route in listed.get("routes") or ()}
         unseen = [other for other in self._nodes if other != node and other not in seen]
         return f"{node} does not see {', '.join(unseen)}" if unseen else None
-
-    def _meta_leader(self, node: str) -> str | None:
-        meta = (self._monitor.get(node, "/jsz") or {}).get("meta_cluster") or {}
-        return str(meta["leader"]) if meta.get("leader") else None
-
-    def _meta_lag(self, leader: str) -> str | None:
-        meta = (self._monitor.get(leader, "/jsz") or {}).get("meta_cluster") or {}
-        current = {each["name"] for each in meta.get("replicas") or () if _follows(each)}
-        behind = [node for node in self._nodes if node != leader and node not in current]
-        return f"JetStream's meta leader {leader} waits for {', '.join(behind)}" if behind else None
 
     def _missing_replicas(self, what: str, reply: Reply | None) -> str | None:
         if reply is None or error_code(reply):

@@ -22,6 +22,9 @@ PING_MAX = 2
 NOTICE_S = float(PING_INTERVAL_S * (PING_MAX + 1))
 """How long a server may take to notice that a client is gone: so many pings go unanswered, and then one more is due."""
 
+SYSTEM = ("system", "system")
+"""The user of the system account of a cluster, and its password."""
+
 CLIENT = "client"
 CLUSTER = "cluster"
 MONITOR = "monitor"
@@ -214,6 +217,10 @@ core NATS knows no acknowledgement)
         ]
         if others:
             lines += [
+                # Only the system account can take a server out of a cluster. With no other user anywhere, a client that
+                # names none has the global account, as it has without this. Every cluster has it, and not only where
+                # a server leaves: so that no fault is tried on other servers than the rest.
+                f"accounts {{ $SYS {{ users: [ {{ user: {SYSTEM[0]}, password: {SYSTEM[1]} }} ] }} }}",
                 "cluster {",
                 "  name: assay",
                 f'  listen: "<<listen:{CLUSTER}>>"',

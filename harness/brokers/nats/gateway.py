@@ -26,12 +26,15 @@ BETTER_S = 0.1
 
 
 class Gateway:
-    """Our own connections, by node. `addresses`: of the link to each."""
+    """Our own connections, by node. `addresses`: of the link to each. `account`: a user and its password, if any."""
 
-    def __init__(self, addresses: Mapping[str, tuple[str, int]], name: str) -> None:
+    def __init__(
+        self, addresses: Mapping[str, tuple[str, int]], name: str, *, account: tuple[str, str] | None = None
+    ) -> None:
         self._nodes = tuple(addresses)
         self._addresses = addresses
         self._name = name
+        self._account = account
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"nats-gateway-{name}", daemon=True)
         self._thread.start()
@@ -100,7 +103,8 @@ class Gateway:
                 return session
             if time.monotonic() - self._dialled_s.get(node, 0.0) < DIAL_AGAIN_S:
                 return None
-            session = Session(self._addresses[node], f"harness/{self._name}", lost=_ignore, noted=_ignore)
+            name = f"harness/{self._name}"
+            session = Session(self._addresses[node], name, lost=_ignore, noted=_ignore, account=self._account)
             try:
                 await session.open(DIAL_S)
                 session.subscribe(session.inbox + "reply.*", self._take)

@@ -1,13 +1,20 @@
-"""How do replicas of a JetStream stream come and go? By JetStream's own API, over our own connections."""
+"""How do replicas of a JetStream stream and the servers that hold them come and go? By JetStream's own API.
+
+A server that leaves is ended in order, so that it hands over what it leads, and then removed from the meta group, which
+takes its replicas along. It keeps its data on its disk; whoever comes again under its name has to come empty.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.brokers.nats.gateway import Gateway, Reply, error_code, error_of
+from harness.brokers.nats.meta import CHANGE_S, Meta
 from harness.brokers.nats.monitor import Monitor
+from harness.clock import until
 from harness.errors import Refused, Trouble
+from harness.system.topology import Node
 
 ASK_S = 1.0
 TELL_S = 5.0
@@ -20,14 +27,16 @@ class Membership:
         self,
         gateway: Gateway,
         monitor: Monitor,
-        nodes: Sequence[str],
+        meta: Meta,
+        nodes: Mapping[str, Node],
         stream: str,
         *,
         follows: Callable[[Mapping[str, Any]], bool],
     ) -> None:
         self._gateway = gateway
         self._monitor = monitor
-        self._nodes = tuple(nodes)
+        self._meta = meta
+        self._nodes = nodes
         self._stream = stream
         self._follows = follows
 
@@ -38,13 +47,8 @@ class Membership:
         return {str(cluster["leader"]): "leader", **states}
 
     def members(self) -> Mapping[str, frozenset[str]]:
-        """As each server lists its routes, itself included."""
-        told = {}
-        for node in self._nodes:
-            listed = self._monitor.get(node, "/routez")
-            if listed is not None:
-                told[node] = frozenset({node, *(str(route.get("remote_name")) for route in listed.get("routes") or ())})
-        return told
+        """As each server lists the peers of JetStream's meta group: also one that is down, until it is removed."""
+        return self._meta.peers()
 
     def versions(self) -> Mapping[str, str]:
         """As each server's monitoring declares it."""
@@ -70,10 +74,60 @@ class Membership:
         self._tell(f"$JS.API.STREAM.UPDATE.{self._stream}", {**self._info()["config"], "num_replicas": count})
 
     def leave(self, node: str) -> None:
-        """Not to be had."""
-        raise Refused("a NATS server leaves its cluster only by a request of the system account, which is not set up")
+        """End it in order, and have the others forget it: the meta group, and with it the stream."""
+        server = self._nodes[node]
+        if server.spec.equipment.disk_mb is not None:
+            raise Refused(
+                f"{node} has a disk of its own, and could not come again without its data",
+                cure="let servers leave in a cell that has no fault of disks",
+            )
+        server.stop()
+        self._meta.remove(node)
 
-    join = leave
+    def join(self, node: str) -> None:
+        """Start it empty, and have it let in by a server that does not remember that it was removed: see meta.py. The
+        stream lacks a replica, and is given one there by whoever lets it in."""
+        others = {name: server for name, server in self._nodes.items() if name != node}
+        listed = until(
+            lambda: self._listed(others),
+            within_s=CHANGE_S,
+            what=f"{', '.join(others)} to agree who leads JetStream",
+        )
+        if node in listed:  # it has not left
+            self._nodes[node].start()
+            return
+        # The stream's leader stays: it has all that was acknowledged, and a stream of two waits for the other one.
+        steady = until(lambda: self._leader_of(others), within_s=CHANGE_S, what=f"a leader of {self._stream!r}")
+        oblivious = next(name for name in others if name != steady)
+        self._meta.lead(steady)
+        others[oblivious].stop()
+        others[oblivious].start()
+        until(
+            lambda: self._meta.leader(oblivious) == steady and self._meta.lag(steady, [oblivious]) is None,
+            within_s=CHANGE_S,
+            what=f"{oblivious}, started again, to follow {steady}",
+        )
+        self._meta.lead(oblivious)
+        self._nodes[node].renew()
+        until(
+            lambda: node in self.members().get(oblivious, ()),
+            within_s=CHANGE_S,
+            what=f"{node} to be let in",
+            last_seen=lambda: str({name: sorted(listed) for name, listed in self.members().items()}),
+        )
+
+    def _listed(self, others: Mapping[str, Node]) -> frozenset[str] | None:
+        """The meta group's peers as its leader lists them, if all of these name the same leader; it may be another."""
+        named = {self._meta.leader(name) for name in others}
+        return self.members().get(named.pop() or "") if len(named) == 1 else None
+
+    def _leader_of(self, others: Mapping[str, Node]) -> str | None:
+        """The stream's leader, if it is one of these and says so."""
+        try:
+            leader = self._info()["cluster"]["leader"]
+        except Trouble:
+            return None
+        return str(leader) if leader in others else None
 
     def settle(self, versions: str) -> None:
         """Nothing is asked for."""

@@ -37,7 +37,8 @@ Take = Callable[[str, str, bytes, Headers, int], None]
 class Session:
     """One connection, for one life: `lost(why)` is called once when it ends unasked, and nothing afterwards.
 
-    `noted(what)` is told what the library reports and no operation explains. Every method belongs to the event loop.
+    `noted(what)` is told what the library reports and no operation explains. `account`: a user and its password.
+    Every method belongs to the event loop.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Session:
         *,
         lost: Callable[[str], None],
         noted: Callable[[str], None],
+        account: tuple[str, str] | None = None,
     ) -> None:
         self._address = address
         self._name = name
+        self._account = account
         self._lost = lost
         self._noted = noted
         self._client = Client()
@@ -90,6 +93,8 @@ class Session:
                 await self._client.connect(
                     f"nats://{host}:{port}",
                     name=self._name,
+                    user=None if self._account is None else self._account[0],
+                    password=None if self._account is None else self._account[1],
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,

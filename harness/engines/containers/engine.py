@@ -136,6 +136,14 @@ class ContainerTopology:
         """Packets dropped in each severed direction."""
         return self._fence().dropped()
 
+    def delay(self, cuts: Sequence[Cut], delay_ms: int) -> None:
+        """Nodes in containers reach each other without a proxy: raises Refused."""
+        raise _undelayed()
+
+    def delayed(self) -> Mapping[Cut, int]:
+        """Nothing is ever held back."""
+        return {}
+
     def rejoin(self) -> None:
         """Take every rule away."""
         if self.fence is not None:
@@ -225,10 +233,10 @@ class Containers:
 
     def offers(self) -> Needs:
         """Every verb of nodes and links; clusters of nodes with hosts and addresses of their own."""
-        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "set_clock", "exhaust_memory"}
+        nodes = {"start", "stop", "kill", "pause", "resume", "execute", "replace", "renew", "set_clock"}
         between = {"sever"}
         return Needs(
-            verbs=LINK_VERBS | DISK_VERBS | nodes | between,
+            verbs=LINK_VERBS | DISK_VERBS | nodes | {"exhaust_memory"} | between,
             capabilities=frozenset({"containers", "cluster", "disk", "memory", "clock"}),
         )
 
@@ -245,6 +253,8 @@ class Containers:
             on_disks = bool(verbs & DISK_VERBS) or any(spec.equipment.disk_mb is not None for spec in specs)
             if on_disks and (why_not := loops.unavailable() or elsewhere()):
                 return why_not
+            if "delay" in verbs:
+                raise _undelayed()
             if "slow" in verbs and (why_not := cannot_slow()):
                 return why_not
             tools = [reference(TOOLS)] if verbs & (DISK_VERBS | {"sever", "exhaust_memory"}) else []
@@ -351,6 +361,14 @@ class Containers:
                 self._spare.append(yard)
         if not keep:
             yard.remove()
+
+
+def _undelayed() -> Refused:
+    """Through the gate they would come from the gate's address, by which no rule of the fence could keep them apart."""
+    return Refused(
+        "nodes in containers reach each other directly: nothing stands between them that could delay what they send",
+        cure="use --assay-engine processes, where NATS servers reach each other through proxies",
+    )
 
 
 def _site(spec: NodeSpec) -> Site:

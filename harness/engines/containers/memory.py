@@ -54,8 +54,18 @@ class Hog:
             arguments=("perl", "-e", _TAKE, str(_LASTS_S), str(self.size_mb - _OWN_MB)),
             below=f"/docker/{self.node.container.id}",
         )
-        happens(lambda: not self.node.inspect()["State"]["Running"], within_s=_KILLED_WITHIN_S, poll_s=0.005)
-        after = self._kills()
+        after: int | None = None
+
+        def ended() -> bool:
+            nonlocal after
+            counted = self._kills()  # read before each look: what takes the memory may die too, and the cgroup with it
+            after = after if counted is None else counted
+            return bool(after and after > before) or not self.node.inspect()["State"]["Running"]
+
+        if happens(ended, within_s=_KILLED_WITHIN_S, poll_s=0.001):
+            happens(lambda: not self.node.inspect()["State"]["Running"], within_s=_KILLED_WITHIN_S, poll_s=0.005)
+            counted = self._kills()
+            after = after if counted is None else counted
         return None if after is None else after - before
 
     def remove(self) -> None:

@@ -78,12 +78,24 @@ class ContainerNode:
         if why_not := missing([image]):
             raise Trouble(why_not)
         self.stop()
+        self._succeed(image, with_data=True)
+        self.image = image
+
+    def renew(self) -> None:
+        """SIGTERM, then a container like it with a volume of its own, empty."""
+        if self.volumes:
+            raise Refused(f"node {self.name!r} has its data on a disk of its own, which stays")
+        self.stop()
+        self._succeed(self.image, with_data=False)
+
+    def _succeed(self, image: str, *, with_data: bool) -> None:
+        """Make and start what takes its place; the old container stays, ended, until the node is removed."""
         old, heir = self.box, Box(f"{self.box.name}-{new_mark()[:4]}", self.box.ledger)
         self._predecessors.append(heir)  # until it is there, so that `remove` finds it
-        self._make(heir, image, heir_of=old)
+        self._make(heir, image, heir_of=old if with_data else None)
         self._predecessors.remove(heir)
         self._predecessors.append(old)
-        self.box, self.image = heir, image
+        self.box = heir
 
     def set_clock(self, offset_s: float, rate: float = 1.0) -> None:
         """By what the library reads that is preloaded into every process of the node."""
