@@ -71,12 +71,13 @@ class Latency:
         links = links_of(system, self.role)
         heard = Heard.of(system, self.role)
         delay_ns = self.latency_ms * 1_000_000
-        usual = Silence(heard)
+        usual = Silence(heard, system.now_ns())
         usual.watch(_USUAL_NS, enough=_USUAL_TIMES)
-        silence = Silence(heard)
+        placed_ns = system.now_ns()
         with mended(links):
             each_way(links, lambda link, direction: link.latency(self.latency_ms, direction))
             bit_ns = first_published(system, published(system))
+            silence = Silence(heard, placed_ns)
             silence.watch(2 * delay_ns)
 
             def measure() -> Evidence:

@@ -49,26 +49,27 @@ class Heard:
         """Whether there is anything that would be held up."""
         return bool(self.answered or self.delivered)
 
-    def counts(self) -> list[int]:
-        """How much each of them has heard so far."""
-        answers = [client.counters().answered for client in self.answered]
-        return answers + [client.counters().received for client in self.delivered]
+    def marks(self) -> list[tuple[int, int]]:
+        """How much each of them has heard so far, and when it heard the last of it, in ns of the run, by its own clock
+        readings; of nothing, when the run began."""
+        answers = [(told.answered, told.answered_ns) for told in (client.counters() for client in self.answered)]
+        answers += [(told.received, told.received_ns) for told in (client.counters() for client in self.delivered)]
+        return [(count, self.system.raw_to_run_ns(raw_ns) if raw_ns else 0) for count, raw_ns in answers]
 
     def last_ns(self) -> int:
         """When something was last heard, in ns of the run; of nothing, when the run began."""
-        times = [client.counters().answered_ns for client in self.answered]
-        times += [client.counters().received_ns for client in self.delivered]
-        return self.system.raw_to_run_ns(max(times)) if any(times) else 0
+        return max((last_ns for _, last_ns in self.marks()), default=0)
 
 
 class Silence:
     """The longest time in which each client heard nothing, by looking often. Links are disturbed one after another, so
-    they need not all be silent at once."""
+    they need not all be silent at once; and one that was silent before we began to look was so from what it last heard,
+    or from `since_ns` on, in ns of the run."""
 
-    def __init__(self, heard: Heard) -> None:
+    def __init__(self, heard: Heard, since_ns: int) -> None:
         self._heard = heard
-        now_ns = heard.system.now_ns()
-        self._seen = [(count, now_ns) for count in heard.counts()]
+        self._since_ns = since_ns
+        self._seen = [count for count, _ in heard.marks()]
         self._longest_ns = [0] * len(self._seen)
         self._heard_times = [0] * len(self._seen)
 
@@ -83,14 +84,15 @@ class Silence:
         return max(self._longest_ns, default=0)
 
     def look(self) -> None:
-        """Look now. Only a count that stood still from look to look is silence: we may have looked away ourselves."""
+        """Look now. Only a count that stood still from look to look is silence: the moment that goes with it is certain
+        then."""
         now_ns = self._heard.system.now_ns()
-        for place, count in enumerate(self._heard.counts()):
-            before, since_ns = self._seen[place]
-            if count == before:
-                self._longest_ns[place] = max(self._longest_ns[place], now_ns - since_ns)
+        for place, (count, last_ns) in enumerate(self._heard.marks()):
+            if count == self._seen[place]:
+                silent_ns = now_ns - max(last_ns, self._since_ns)
+                self._longest_ns[place] = max(self._longest_ns[place], silent_ns)
             else:
-                self._seen[place] = count, now_ns
+                self._seen[place] = count
                 self._heard_times[place] += 1
 
     @property
