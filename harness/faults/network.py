@@ -32,9 +32,10 @@ from harness.system.needs import Needs
 from harness.system.system import Client, Measure, System
 from harness.system.topology import Direction, Link
 
-_USUAL_NS, _USUAL_TIMES = 150_000_000, 4
+_USUAL_NS, _USUAL_TIMES = 240_000_000, 3
 """How long is looked at most, before a delay is set, for how long pauses usually are, and how often each client must
-have heard something then. (While it holds pauses are longer: who fetches waits for the delay with every fetch.)"""
+have heard something then: RabbitMQ may deliver in bursts that are 44 ms apart. (While it holds pauses are longer: who
+fetches waits for the delay with every fetch.)"""
 
 _SILENCE_PART = 0.7
 """The part of an injected delay that must be seen as silence: what was under way before it still arrives."""
