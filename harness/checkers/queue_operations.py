@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.checkers.places import NOWHERE, Places
+from harness.checkers.places import Places
 from harness.history.history import Array
 from harness.operation import MessageId, Outcome
 
@@ -134,20 +134,24 @@ def match(enqueues: Enqueues, dequeues: Dequeues) -> Matched:
     count = len(value)
     positions = np.arange(count)
     places = Places(value)
-    position_at = np.full(places.count + 1, NOWHERE)  # one more: what is NOWHERE, -1, has no position either
-    of_value = places.of(value)
+    position_at = np.zeros(places.count, np.int64)
+    of_value = places.near(value)
     position_at[of_value] = positions
-    if not np.array_equal(position_at[of_value], positions):
-        twice = value[position_at[of_value] != positions][0]
+    if (clashing := position_at.take(of_value, mode="clip") != positions).any():
+        twice = value[clashing][0]
         raise ValueError(f"value {MessageId.unpack(int(twice))} is enqueued twice: values must be distinct")
 
     answered = (dequeues.outcome == Outcome.OK) & ~dequeues.empty
     taking = np.arange(len(dequeues)) if answered.all() else np.flatnonzero(answered)
-    at = position_at[places.of(_of(dequeues.value, taking))]
-    known = at != NOWHERE
-    strange = taking[~known]
-    if len(strange):
-        taking, at = taking[known], at[known]
+    strange = taking[:0]
+    taken = _of(dequeues.value, taking)
+    if count == 0:
+        strange, taking, at = taking, strange, strange
+    else:
+        at = position_at.take(places.near(taken), mode="clip")
+        known = value.take(at) == taken
+        if not known.all():
+            strange, taking, at = taking[~known], taking[known], at[known]
     repeated, first_rows, first_at = _first_dequeues(dequeues, taking, at, count)
     dequeue_invoked_ns, dequeue_completed_ns = np.full(count, FOREVER), np.full(count, FOREVER)
     dequeue_invoked_ns[first_at] = _of(dequeues.invoked_ns, first_rows)
