@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from harness.checkers import fifo
 from harness.checkers.queue_operations import Dequeues, Enqueues
 from harness.guarantee import Status
+from harness.operation import MessageId
 from tests import queue_histories
 from tests.linearizations import Op, linearizable
 from tests.queue_histories import packed, tables
@@ -191,6 +192,35 @@ def test_the_order_of_the_rows_means_nothing(case: str) -> None:
     assert found(history[::-1]) == expected
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [MessageId(1, 1), MessageId(1, 2), MessageId(2, 1)],
+        [MessageId(1, 1), MessageId(3, 10**9), MessageId(70_000, 5)],
+        [MessageId(0, 0), MessageId(2**24 - 1, 2**40 - 1), MessageId(2**23, 0)],
+    ],
+    ids=["dense", "sparse", "at the limits"],
+)
+def test_ids_may_be_any(ids: list[MessageId]) -> None:
+    """Nobody's ids, next to those of values and far away, are nobody's; the values find their dequeues."""
+    values = [one.packed for one in ids]
+    strange = [number for one in values for number in (one ^ 1, one ^ 1 << 40, one ^ 1 << 63) if number not in values]
+    begin = np.arange(3) * 10
+    moments = 100 + np.arange(3 + len(strange)) * 10
+    findings = fifo.check(
+        Enqueues(invoked_ns=begin, completed_ns=begin + 5, outcome=np.ones(3), value=np.array(values, np.uint64)),
+        Dequeues(
+            invoked_ns=moments,
+            completed_ns=moments + 5,
+            outcome=np.ones(len(moments)),
+            value=np.array([*values, *strange], np.uint64),
+            empty=np.zeros(len(moments)),
+        ),
+    )
+    assert {name: one.count for name, one in findings.anomalies.items() if one} == {"phantom": len(strange)}
+    assert set(findings.anomalies["phantom"].ids.tolist()) == set(strange)
+
+
 # ---- what is said ----------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +275,10 @@ def test_the_witness_of_a_false_empty_counts_unanswered_dequeues() -> None:
         "1 was never answered"
     )
     assert findings.rows["false_empty"] == (fifo.Rows(enqueues=(0, 1), dequeues=(1,)),)
+
+
+def test_every_pattern_is_looked_for() -> None:
+    assert list(fifo.check(*tables([])).anomalies) == list(fifo.PATTERNS)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
