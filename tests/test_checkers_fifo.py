@@ -368,6 +368,23 @@ def test_the_verdict_is_that_of_trying_every_order_on_anything(history: list[Op]
     assert fifo.check(*tables(history)).linearizable == linearizable(history)
 
 
+def test_the_operations_of_a_witness_are_not_linearizable_by_themselves() -> None:
+    """Whoever looks at the rows of a witness alone sees the wrong. Without pending dequeues, which excuse by number."""
+    seed = random.Random(SEED)
+    kinds = frozenset({"pending enqueue", "empty", "duplicate", "failed"})
+    shown: Counter[str] = Counter()
+    for _ in range(1_000):
+        history = queue_histories.drawn(seed, enqueues=5, dequeues=5, kinds=kinds)
+        enqueues = [op for op in history if op.kind == "enq"]
+        dequeues = [op for op in history if op.kind != "enq"]
+        for name, witnesses in fifo.check(*tables(history)).rows.items():
+            for rows in witnesses:
+                shown[name] += 1
+                part = [enqueues[row] for row in rows.enqueues] + [dequeues[row] for row in rows.dequeues]
+                assert not linearizable(part), (name, part)
+    assert set(shown) >= {"dequeued_twice", "dequeued_early", "overtaken", "passed_over", "false_empty"}
+
+
 # ---- planting --------------------------------------------------------------------------------------------------------
 
 
