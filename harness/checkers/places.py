@@ -18,6 +18,8 @@ NOWHERE = -1
 
 _SPARSE_FACTOR = 4
 _SPARSE_FREE = 4096
+_BLOCK = 1 << 15
+"""Rows at a time where several passes follow one another: what they leave to the next stays in the cache."""
 
 
 class Places:
@@ -27,7 +29,7 @@ class Places:
     than `4 x rows + 4096` places, they are sorted instead; nobody sees a difference but in speed.
     """
 
-    __slots__ = ("_base", "_low", "_producers", "_size", "_sorted", "count")
+    __slots__ = ("_base", "_low", "_producers", "_shift", "_size", "_sorted", "count")
 
     def __init__(self, ids: Array) -> None:
         packed = ids.view(np.int64)
@@ -49,6 +51,7 @@ class Places:
         self._low = low
         self._size = size
         self._base = np.cumsum(size) - size
+        self._shift = self._base - low
         self._producers = np.flatnonzero(size)
         self.count = int(size.sum())
 
@@ -70,6 +73,21 @@ class Places:
         offset = (packed & SEQUENCE_MAX) - self._low[producers]
         known &= (offset >= 0) & (offset < self._size[producers])
         return np.where(known, self._base[producers] + offset, NOWHERE)
+
+    def near(self, ids: Array) -> Array:
+        """The place of each id that has one; of any other some number, which may be no place. Half the cost of `of`,
+        for who compares the ids at these places with those asked for anyway."""
+        if self._sorted is not None:
+            return np.asarray(np.searchsorted(self._sorted, ids))
+        if self.count == 0:
+            return np.zeros(len(ids), np.int64)
+        packed = ids.view(np.int64)
+        found = np.empty(len(packed), np.int64)
+        for begin in range(0, len(packed), _BLOCK):
+            some = packed[begin : begin + _BLOCK]
+            shift = self._shift.take(some >> SEQUENCE_BITS, mode="clip")
+            np.add(shift, some & SEQUENCE_MAX, out=found[begin : begin + _BLOCK])
+        return found
 
     def ids(self, places: Array) -> Array:
         """The packed ids at these places."""

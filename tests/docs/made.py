@@ -17,6 +17,7 @@ from typing import Any
 from pages import PAGES, ROOT, name_of
 
 from harness import catalogue
+from harness.checkers import fifo
 from harness.cli.main import COMMANDS, parser
 from harness.history.store import describe_columns
 from harness.plugin import options
@@ -79,6 +80,14 @@ def parameters() -> str:
         for one in fields(kind)
     ]
     return rows(("class", "parameter", "default"), body)
+
+
+# ---- guarantees ------------------------------------------------------------------------------------------------------
+
+
+def patterns() -> str:
+    """The bad patterns of a queue's history."""
+    return rows(("name", "in words"), ([f"`{name}`", said.format(n="N")] for name, said in fifo.PATTERNS.items()))
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -183,6 +192,7 @@ def layers() -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "faults": faults,
     "parameters": parameters,
+    "patterns": patterns,
     "commands": commands,
     "options": plugin_options,
     "configurations": configurations,

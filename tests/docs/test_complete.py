@@ -74,6 +74,13 @@ def test_an_anomaly_is_said_as_a_verdict_says_it() -> None:
         assert told == re.sub(r"\{\w+\}", "N", saying)
 
 
+def test_the_example_of_a_queue_prints_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(next(body for language, body in blocks(read(GUARANTEES_PAGE)) if language == "python"), {})
+    assert capsys.readouterr().out == (
+        "linearizable_fifo VIOLATED: 1 values dequeued after one that was enqueued later\n"
+    )
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 
