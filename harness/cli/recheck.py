@@ -76,7 +76,8 @@ def _weigh(finished: Run, keep: tuple[str, ...], violate: tuple[str, ...]) -> tu
 
 def _print(finished: Run, judgement: Judgement) -> None:
     terms = finished.history.terms
-    print(f"{terms.cell}: {terms.configuration}, {', '.join(terms.faults)}, {terms.family} {terms.broker_version}")
+    setting = [terms.configuration, *terms.faults, f"{terms.family} {terms.broker_version}".strip()]
+    print(f"{terms.cell}: {', '.join(word for word in setting if word)}")
     print(f"observed: {judgement.observed}")
     for verdict in judgement.verdicts.values():
         claimed = f"  (claimed: {verdict.page})" if verdict.claimed else ""
@@ -85,7 +86,20 @@ def _print(finished: Run, judgement: Judgement) -> None:
             print(f"    because: {reason}")
         for witness in verdict.witnesses[:3]:
             print(f"    witness: {witness.story}")
+    for told, own in _identities(finished, judgement).items():
+        print(f"message {told} was recorded as {own}")
     print("counts: " + ", ".join(f"{name} {count}" for name, count in judgement.counts.items() if count))
+
+
+def _identities(finished: Run, judgement: Judgement) -> dict[str, str]:
+    """What the recorder of an imported history called the messages that witnesses name, printable."""
+    from harness.history.identities import read_identities
+    from harness.history.values import show
+    from harness.operation import MessageId
+
+    witnesses = [witness for verdict in judgement.verdicts.values() for witness in verdict.witnesses[:3]]
+    named = {str(MessageId.unpack(one.message)) for one in witnesses if one.message is not None}
+    return {told: show(own) for told, own in sorted(read_identities(finished.path, named).items())}
 
 
 def _document(
