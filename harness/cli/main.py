@@ -25,6 +25,7 @@ from harness.cli import (
     recheck,
     replay,
     report,
+    sql,
     sweep,
     verify,
 )
@@ -34,7 +35,7 @@ from harness.errors import AssayError
 from harness.plugin.termination import Terminated, terminating
 
 COMMANDS: tuple[ModuleType, ...] = (
-    verify, replay, recheck, report, export, importing, doctor, configurations, faults, claims, bench, sweep,
+    verify, replay, recheck, report, export, importing, sql, doctor, configurations, faults, claims, bench, sweep,
 )  # fmt: skip
 """In the order of `--help`. Each has NAME, SUMMARY, EXAMPLE, `add_arguments(parser)` and `run(arguments) -> Ending`."""
 
