@@ -76,19 +76,24 @@ def _weigh(finished: Run, keep: tuple[str, ...], violate: tuple[str, ...]) -> tu
 
 def _print(finished: Run, judgement: Judgement) -> None:
     terms = finished.history.terms
+
+    def say(text: str) -> None:
+        # Words of a history that came from elsewhere are no commands for a terminal.
+        print("".join(character if character.isprintable() else " " for character in text))
+
     setting = [terms.configuration, *terms.faults, f"{terms.family} {terms.broker_version}".strip()]
-    print(f"{terms.cell}: {', '.join(word for word in setting if word)}")
-    print(f"observed: {judgement.observed}")
+    say(f"{terms.cell}: {', '.join(word for word in setting if word)}")
+    say(f"observed: {judgement.observed}")
     for verdict in judgement.verdicts.values():
         claimed = f"  (claimed: {verdict.page})" if verdict.claimed else ""
-        print(f"{GLYPHS[verdict.status]} {verdict.sentence}{claimed}")
+        say(f"{GLYPHS[verdict.status]} {verdict.sentence}{claimed}")
         for reason in verdict.reasons:
-            print(f"    because: {reason}")
+            say(f"    because: {reason}")
         for witness in verdict.witnesses[:3]:
-            print(f"    witness: {witness.story}")
+            say(f"    witness: {witness.story}")
     for told, own in _identities(finished, judgement).items():
-        print(f"message {told} was recorded as {own}")
-    print("counts: " + ", ".join(f"{name} {count}" for name, count in judgement.counts.items() if count))
+        say(f"message {told} was recorded as {own}")
+    say("counts: " + ", ".join(f"{name} {count}" for name, count in judgement.counts.items() if count))
 
 
 def _identities(finished: Run, judgement: Judgement) -> dict[str, str]:
