@@ -17,6 +17,7 @@ from harness.checkers.judge import Judgement, judge
 from harness.cli.main import main
 from harness.errors import Refused
 from harness.guarantee import Status
+from harness.history import recording
 from harness.history.foreign import Said, history_of, identities
 from harness.history.history import History
 from harness.history.identities import read_identities
@@ -43,8 +44,8 @@ def written(rows: Iterable[Row], path: Path) -> Path:
 
 
 def read(path: Path, *given: str, unit: str = "ns", ignored: Iterable[str] = (), **said: Any) -> History:
-    recording = read_recording(path, read_map(given), unit=unit, ignored=ignored)
-    return history_of(recording, Said(name="imported", recorded_by="somebody", **said))
+    made = read_recording(path, read_map(given), unit=unit, ignored=ignored)
+    return history_of(made, Said(name="imported", recorded_by="somebody", **said))
 
 
 def judged(rows: Iterable[Row], tmp_path: Path, **said: Any) -> Judgement:
@@ -164,6 +165,30 @@ def test_fields_words_and_units_are_the_users_own(tmp_path: Path) -> None:
     assert history.terms.ack is AckKind.AUTOMATIC
 
 
+def test_true_false_and_codes_are_outcomes_where_they_are_mapped(tmp_path: Path) -> None:
+    rows = written([sent("a", 1, 2, True), sent("b", 3, 4, 503)], tmp_path / "rows.jsonl")  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="outcome True is no outcome"):
+        read(rows)
+    assert read(rows, "outcome.OK=true", "outcome.INFO=503").publications.outcome.tolist() == [1, 0]
+
+
+def test_a_recording_has_a_number_of_rows_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "RECORDING_ROWS_MAX", 3)
+    with pytest.raises(Refused, match=r"rows.jsonl has too many rows: more than 3"):
+        read(written(CLEAN, tmp_path / "rows.jsonl"))
+
+
+def test_a_text_that_every_row_names_is_not_made_for_every_row(tmp_path: Path) -> None:
+    """A small Parquet file, and gigabytes of text in it."""
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 200_000), pa.array(["x" * 1_000_000]))
+    pq.write_table(pa.table({"kind": long}), tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"kind": ["x" * 100_000] * 1_000}), tmp_path / "plain.parquet")
+    for name in ("rows", "plain"):
+        assert (tmp_path / f"{name}.parquet").stat().st_size < 2_000_000
+        with pytest.raises(Refused, match="a text here or further on has"):
+            read(tmp_path / f"{name}.parquet")
+
+
 def test_a_call_may_be_written_down_before_and_after(tmp_path: Path) -> None:
     """So a client that is killed in between leaves a publication without answer, and no gap."""
     rows = [sent("a", 1), sent("a", 1, 2), sent("b", 3), got("a", 4), got("a", 4, acknowledged=5), got("b", 6)]
@@ -193,9 +218,9 @@ def test_one_parquet_file_holds_both_kinds(tmp_path: Path) -> None:
 
 def test_messages_are_numbered_as_their_producer_first_published_them(tmp_path: Path) -> None:
     rows = [sent("b", 5, 6), sent("a", 1, 2), sent("x", 3, 4, client="q"), sent("a", 7, 8), got("z", 9), got("a", 9)]
-    recording = read_recording(written(rows, tmp_path / "rows.jsonl"), read_map([]))
-    assert dict(identities(recording)) == {"1:1": "a", "1:2": "b", "2:1": "x", "0:1": "z"}
-    history = history_of(recording, Said(name="x", recorded_by="somebody"))
+    made = read_recording(written(rows, tmp_path / "rows.jsonl"), read_map([]))
+    assert dict(identities(made)) == {"1:1": "a", "1:2": "b", "2:1": "x", "0:1": "z"}
+    history = history_of(made, Said(name="x", recorded_by="somebody"))
     assert history.publications.attempt.tolist() == [1, 1, 1, 2]
 
 

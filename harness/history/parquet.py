@@ -21,6 +21,8 @@ from harness.history.values import ENUMS, names_of, nullable, texts
 BYTES_MAX = 8 << 30
 """Of a file's columns, uncompressed, as its own footer declares them."""
 
+TEXT_BYTES_MAX = 16 << 10
+_SHORTER = f"leave long texts out: at most {TEXT_BYTES_MAX:,} bytes are read"
 _AS_WRITTEN = "give the file as it was written, whole"
 
 
@@ -28,6 +30,7 @@ def arrow() -> Any:
     """pyarrow. Raises Refused, with the cure, where it is not installed."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
         raise Refused(
@@ -75,8 +78,12 @@ def read_batches(path: Path, rows_max: int) -> Iterator[Chunk]:
                 raise Refused(
                     f"{path}: column {nested[0]!r} holds lists or structs", cure="give one plain value a row and column"
                 )
+            # As dictionaries: a text that is stored once, and named by every row, must not be made a million times.
+            file = pa.parquet.ParquetFile(opened, read_dictionary=_text_columns(pa, file.schema_arrow))
             number = 1
             for batch in file.iter_batches(ROWS_AT_ONCE):
+                if (length := _longest(pa, batch)) > TEXT_BYTES_MAX:
+                    raise bad_row(path, number, f"a text here or further on has {length:,} bytes", _SHORTER)
                 rows = batch.to_pylist()
                 if number + len(rows) - 1 > rows_max:
                     raise bad_row(path, number, f"the file has more rows than it declares ({head.num_rows:,})")
@@ -94,6 +101,23 @@ def read_batches(path: Path, rows_max: int) -> Iterator[Chunk]:
         raise Trouble(f"{path} does not fit into this machine's memory") from None
     except OSError as error:
         raise Refused(f"{path} is no Parquet file, or damaged: {error}", cure=_AS_WRITTEN) from error
+
+
+def _text_columns(pa: Any, schema: Any) -> list[str]:
+    types = pa.types
+    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return [field.name for field in schema if any(fits(field.type) for fits in texts)]
+
+
+def _longest(pa: Any, batch: Any) -> int:
+    """Bytes of the longest text in a batch."""
+    dictionaries = [column.dictionary for column in batch.columns if pa.types.is_dictionary(column.type)]
+    lengths = [
+        pa.compute.max(pa.compute.binary_length(texts)).as_py()
+        for texts in dictionaries
+        if _text_columns(pa, pa.schema([("", texts.type)]))
+    ]
+    return max((length for length in lengths if length is not None), default=0)
 
 
 def _arrow_column(pa: Any, meaning: Column, values: Array, words: Sequence[str]) -> Any:

@@ -7,6 +7,7 @@ client that is killed between the two leaves a publication that nobody answered,
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping
@@ -224,7 +225,9 @@ class _Reader:
         return time_ns
 
     def _outcome(self, own: str, meaning: str, value: Any) -> int:
-        outcome = self.fields.outcomes.get(value.lower().removeprefix(":")) if isinstance(value, str) else None
+        # true, false and codes are words too: --map outcome.OK=true, or =200.
+        word = value if isinstance(value, str) else json.dumps(value) if isinstance(value, int) else ""
+        outcome = self.fields.outcomes.get(word.lower().removeprefix(":"))
         if outcome is None:
             raise _Misread(
                 f"{own} {show(value)} is no outcome",

@@ -22,6 +22,7 @@ LINE_BYTES_MAX = 1 << 20
 OBJECT_BYTES_MAX = 64 << 20
 DEPTH_MAX = 40
 ROWS_AT_ONCE = 10_000
+_BYTES_AT_ONCE = 32 << 20
 SUFFIXES = (".jsonl", ".parquet")
 _FEWER = f"import a part of it; {ROWS_MAX:,} rows are the most that is read at once"
 _ONE_OBJECT = "give one JSON object a line, in UTF-8, its numbers finite"
@@ -90,7 +91,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
 def _read_lines(path: Path, rows_max: int) -> Iterator[Chunk]:
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
-    number = read = 0
+    number = read = held_bytes = 0
     try:
         with open(path, "rb") as file:
             while line := file.readline(LINE_BYTES_MAX + 1):
@@ -108,9 +109,10 @@ def _read_lines(path: Path, rows_max: int) -> Iterator[Chunk]:
                         raise bad_row(path, number, "the file is cut off in the middle of this row") from error
                     raise bad_row(path, number, f"it is no JSON object: {error}", _ONE_OBJECT) from error
                 numbers.append(number)
-                if len(rows) == ROWS_AT_ONCE:
+                held_bytes += len(line)
+                if len(rows) == ROWS_AT_ONCE or held_bytes > _BYTES_AT_ONCE:
                     yield Chunk(numbers, rows)
-                    numbers, rows = [], []
+                    numbers, rows, held_bytes = [], [], 0
     except OSError as error:
         raise Trouble(f"{path} cannot be read: {error.strerror}") from error
     if rows:
