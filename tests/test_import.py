@@ -42,6 +42,7 @@ from harness.scenario.workload import Steady
 from harness.sinks.sqlite import SQLite
 
 RUNS = histories()
+SMALL = history_of(*(event for number in range(1, 9) for event in (publish(number).acked(number), deliver(number))))
 each_form = pytest.mark.parametrize("form", ["jsonl", "parquet"])
 
 
@@ -378,6 +379,30 @@ def test_no_terms_make_a_recording_held(data: st.DataObject) -> None:
         mechanism=data.draw(st.sampled_from(["", "transaction"])),
     )
     assert held(History(history.tables, hostile, history.words)) == []
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    form=st.sampled_from(["jsonl", "parquet"]),
+    place=st.floats(0, 1, exclude_max=True),
+    cut_bytes=st.integers(0, 30),
+    put=st.binary(max_size=4) | st.sampled_from([b"9" * 30, b"-", b'"', b"null", b"{", b"\x00"]),
+)
+def test_bytes_changed_anywhere_are_refused_or_judged(
+    tmp_path: Path, form: str, place: float, cut_bytes: int, put: bytes
+) -> None:
+    """By a clear error, never by a defect, and what is judged then is never HELD."""
+    folder = exported(SMALL, tmp_path / form, form)
+    (folder / "export.json").unlink()
+    path = folder / f"publications.{form}"
+    data = path.read_bytes()
+    at = int(place * len(data))
+    path.write_bytes(data[:at] + put + data[at + cut_bytes :])
+    try:
+        back = read_export(folder)
+    except Refused:
+        return
+    assert held(back) == []
 
 
 # ---- a run of real clients -------------------------------------------------------------------------------------------
