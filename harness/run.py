@@ -109,9 +109,12 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that runs this cell again with the same seed."""
+        """The command that runs this cell again with the same seed; of a history that was recorded elsewhere, the one
+        that judges it again."""
         seed = self._seed if self._seed is not None else self._session_seed()
         terms = self.history.terms
+        if terms.recorded_by:
+            return f"assay recheck {shlex.quote(str(self.path))}"
         if seed is None:
             return f"assay replay {shlex.quote(str(self.path))}"
         return reproduce(terms.configuration, "+".join(terms.faults), seed)

@@ -56,7 +56,7 @@ from harness.cli.main import main
 try:
     main()
 except SystemExit:
-    heavy = {"pika", "nats", "docker", "numpy", "pydantic", "jinja2", "rich", "pytest", "requests"}
+    heavy = {"pika", "nats", "docker", "numpy", "pydantic", "jinja2", "rich", "pytest", "requests", "pyarrow", "duckdb"}
     print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -78,6 +78,8 @@ class Fairness:
 def check(facts: Facts) -> Fairness:
     """Look at everything that a fair trial needs."""
     history = facts.history
+    if history.terms.recorded_by:
+        return _recorded_elsewhere(facts)
     load = Load.of(history)
     injections = tuple(one for one in history.terms.injections if one.fault != NO_FAULT)
     windows = [_fault_window(history, together) for together in _by_trial(injections)]
@@ -105,6 +107,23 @@ def check(facts: Facts) -> Fairness:
         run=tuple(dict.fromkeys(run)),
         unread=unread,
         not_idle=(*not_idle(history), *ill),
+        books=books,
+    )
+
+
+def _recorded_elsewhere(facts: Facts) -> Fairness:
+    """What its terms say else of such a history is its recorder's word: no trial is in it, so nothing can be HELD."""
+    history = facts.history
+    books, unread = audit(facts), tuple(_unread(history))
+    reason = (
+        f"the history was recorded by {history.terms.recorded_by}, not by Assay: nothing shows which faults bit, or "
+        "that all was written down"
+    )
+    return Fairness(
+        trials=(),
+        run=tuple(dict.fromkeys([reason, *unread, *books.mismatches])),
+        unread=unread,
+        not_idle=tuple(not_idle(history)),
         books=books,
     )
 

@@ -14,14 +14,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from harness.cli import bench, claims, configurations, doctor, export, faults, recheck, replay, report, sweep, verify
+from harness.cli import (
+    bench,
+    claims,
+    configurations,
+    doctor,
+    export,
+    faults,
+    importing,
+    recheck,
+    replay,
+    report,
+    sql,
+    sweep,
+    verify,
+)
 from harness.cli.ending import CODES, INTERNAL, INTERRUPTED, TERMINATED, Ending
 from harness.cli.parser import Parser
 from harness.errors import AssayError
 from harness.plugin.termination import Terminated, terminating
 
 COMMANDS: tuple[ModuleType, ...] = (
-    verify, replay, recheck, report, export, doctor, configurations, faults, claims, bench, sweep,
+    verify, replay, recheck, report, export, importing, sql, doctor, configurations, faults, claims, bench, sweep,
 )  # fmt: skip
 """In the order of `--help`. Each has NAME, SUMMARY, EXAMPLE, `add_arguments(parser)` and `run(arguments) -> Ending`."""
 

@@ -76,16 +76,35 @@ def _weigh(finished: Run, keep: tuple[str, ...], violate: tuple[str, ...]) -> tu
 
 def _print(finished: Run, judgement: Judgement) -> None:
     terms = finished.history.terms
-    print(f"{terms.cell}: {terms.configuration}, {', '.join(terms.faults)}, {terms.family} {terms.broker_version}")
-    print(f"observed: {judgement.observed}")
+
+    def say(text: str) -> None:
+        # Words of a history that came from elsewhere are no commands for a terminal.
+        print("".join(character if character.isprintable() else " " for character in text))
+
+    setting = [terms.configuration, *terms.faults, f"{terms.family} {terms.broker_version}".strip()]
+    say(f"{terms.cell}: {', '.join(word for word in setting if word)}")
+    say(f"observed: {judgement.observed}")
     for verdict in judgement.verdicts.values():
         claimed = f"  (claimed: {verdict.page})" if verdict.claimed else ""
-        print(f"{GLYPHS[verdict.status]} {verdict.sentence}{claimed}")
+        say(f"{GLYPHS[verdict.status]} {verdict.sentence}{claimed}")
         for reason in verdict.reasons:
-            print(f"    because: {reason}")
+            say(f"    because: {reason}")
         for witness in verdict.witnesses[:3]:
-            print(f"    witness: {witness.story}")
-    print("counts: " + ", ".join(f"{name} {count}" for name, count in judgement.counts.items() if count))
+            say(f"    witness: {witness.story}")
+    for told, own in _identities(finished, judgement).items():
+        say(f"message {told} was recorded as {own}")
+    say("counts: " + ", ".join(f"{name} {count}" for name, count in judgement.counts.items() if count))
+
+
+def _identities(finished: Run, judgement: Judgement) -> dict[str, str]:
+    """What the recorder of an imported history called the messages that witnesses name, printable."""
+    from harness.history.identities import read_identities
+    from harness.history.values import show
+    from harness.operation import MessageId
+
+    witnesses = [witness for verdict in judgement.verdicts.values() for witness in verdict.witnesses[:3]]
+    named = {str(MessageId.unpack(one.message)) for one in witnesses if one.message is not None}
+    return {told: show(own) for told, own in sorted(read_identities(finished.path, named).items())}
 
 
 def _document(

@@ -63,7 +63,8 @@ class Terms:
     `effects_audited`: whether a sink was read; `mechanism`: name of the processing mechanism ("" without processing).
     `interrupted`: why the run did not come to its end (""); such a run is never HELD.
     `recovery_limit_s`: how long recovery was waited for. `stores`: whether messages outlive their consumer's absence.
-    `truncated_journals`: clients whose journal was cut.
+    `truncated_journals`: clients whose journal was cut. `recorded_by`: who recorded the history, where it was not Assay
+    (""); such a history is never HELD, for nothing shows what was done to the system, or that all was written down.
     """
 
     format: int = 1
@@ -105,6 +106,7 @@ class Terms:
     interrupted: str = ""
     proxy_trouble: str = ""
     truncated_journals: tuple[str, ...] = ()
+    recorded_by: str = ""
     injections: tuple[InjectionTerms, ...] = ()
     claims: tuple[Claimed, ...] = ()
     counters: tuple[Counter, ...] = ()

@@ -19,6 +19,7 @@ from pages import PAGES, ROOT, name_of
 from harness import catalogue
 from harness.checkers import fifo
 from harness.cli.main import COMMANDS, parser
+from harness.history.mapping import describe_meanings
 from harness.history.store import describe_columns
 from harness.plugin import options
 from harness.scenario.matrix import dirties
@@ -197,6 +198,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "options": plugin_options,
     "configurations": configurations,
     "columns": describe_columns,
+    "meanings": describe_meanings,
     "layers": layers,
 }
 

@@ -16,10 +16,12 @@ import harness
 from harness import catalogue
 from harness.checkers import delivery, facts, judge, ordering, processing, sentences
 from harness.cli import ending
-from harness.cli.main import COMMANDS
+from harness.cli.main import COMMANDS, main
 from harness.guarantee import GUARANTEES
 from harness.history import store
 from harness.history.columns import TABLES
+from harness.history.identities import IDENTITIES_FILE
+from harness.history.mapping import MEANINGS
 from harness.operation import CrashPoint
 from harness.report.build import build
 from harness.scenario.matrix import TIERS, matrix, trials
@@ -201,15 +203,64 @@ def test_every_room_of_the_package_is_described() -> None:
 def test_every_file_and_every_column_of_a_run_is_described() -> None:
     text = read("docs/run-format.md")
     constants = ("SCENARIO_FILE", "PLAN_FILE", "PROGRESS_FILE", "TERMS_FILE", "WORDS_FILE", "FORMAT_FILE")
-    for name in (*(getattr(store, constant) for constant in constants), "proceedings.jsonl", "sink.sqlite"):
+    for name in (
+        *(getattr(store, constant) for constant in constants),
+        "proceedings.jsonl",
+        "sink.sqlite",
+        IDENTITIES_FILE,
+    ):
         assert f"| `{name}` |" in text
     assert {folder for folder in ("journals", "tables", "clients") if f"`{folder}/" in text} == {
         "journals",
         "tables",
         "clients",
     }
+    for kind, meanings in MEANINGS.items():
+        assert all(f"| `{kind}.{meaning}` |" in text for meaning in meanings)
     for heading, columns in TABLES.items():
         assert list(named("docs/run-format.md", heading)) == list(columns)
+
+
+def python_blocks() -> list[str]:
+    return [body for language, body in blocks(read("docs/run-format.md")) if language == "python"]
+
+
+def test_the_pages_recorder_writes_what_can_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A queue in memory that loses one message of ten and delivers another twice; and a producer that is killed."""
+    recorder = python_blocks()[1]
+    assert len(recorder.splitlines()) <= 35
+    told: dict[str, Any] = {}
+    exec(recorder, told)
+    monkeypatch.chdir(tmp_path)
+    producer, consumer = told["Recorder"]("recorded.jsonl", "p"), told["Recorder"]("recorded.jsonl", "c")
+    queue: list[tuple[str, bool]] = []
+
+    def send(number: int) -> None:
+        if number == 6:
+            raise TimeoutError
+        if number == 9:
+            raise SystemExit  # the process ends in the middle of a call
+        queue.extend([(f"order-{number}", False)] * (number != 3) + [(f"order-{number}", True)] * (number == 4))
+
+    for number in range(9):
+        producer.publish(f"order-{number}", lambda number=number: send(number))
+    with pytest.raises(SystemExit):
+        producer.publish("order-9", lambda: send(9))
+    for message, again in queue:
+        consumer.deliver(message, again, lambda: None)
+    producer.file.close()
+    consumer.file.close()
+    lines = [line for line in read("docs/run-format.md").splitlines() if line.startswith("    assay ")]
+    codes = [main([word.replace("/tmp/mine", "mine") for word in line.split()[1:]]) for line in lines]
+    assert codes == [0, 1]
+    out = capsys.readouterr().out
+    assert "at_least_once VIOLATED: 1 of 8 acked messages lost" in out
+    assert "at_most_once VIOLATED: 1 of 7 messages delivered more than once" in out
+    assert "message 1:4 was recorded as 'order-3'" in out
+    assert "indeterminate 2" in out
+    assert "genuine UNKNOWN" in out
 
 
 def test_a_written_run_is_read_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +268,7 @@ def test_a_written_run_is_read_as_the_page_says(tmp_path: Path, monkeypatch: pyt
     history = histories.history(histories.publish(1).acked(), histories.deliver(1), histories.deliver(1))
     store.write_history(tmp_path, history)
     monkeypatch.chdir(tmp_path)
-    code = next(body for language, body in blocks(read("docs/run-format.md")) if language == "python")
+    code = python_blocks()[0]
     told: dict[str, Any] = {}
     exec(code, told)
     assert told["received_ns"].tolist() == history.deliveries.received_ns.tolist()
