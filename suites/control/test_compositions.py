@@ -43,7 +43,8 @@ CLUSTERS = [
 
 @matrix([R1, CLASSIC], LINKS_AND_CLIENTS[:1], workload=LOAD, times=1)
 @matrix([R1], [At(Holding(5), Kill(LEADER))], workload=LOAD, times=1)
-@matrix([R3, QUORUM], CLUSTERS, workload=LOAD, tier="standard", times=1)
+# Two of three nodes have to come back, one after the other.
+@matrix([R3, QUORUM], CLUSTERS, workload=LOAD, tier="standard", times=1, recovery_limit_s=120.0)
 @matrix([R1, CLASSIC], LINKS_AND_CLIENTS[1:], workload=LOAD, tier="standard", times=1)
 def test_every_composed_fault_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)
