@@ -145,6 +145,8 @@ def other_types(path: Path) -> None:
         (pickled, "tables/census.npz", "is damaged or foreign"),
         (other_types, "tables/census.npz", "is float64"),
         (cut, "terms.json", "is damaged or foreign"),
+        (lambda path: rewrite(path, redelivery_horizon_s=float("nan")), "terms.json", "NaN is no finite number"),
+        (lambda path: rewrite(path, redelivery_horizon_s=float("-inf")), "terms.json", "-Infinity is no finite number"),
         (lambda path: rewrite(path, seeds=1), "terms.json", 'unknown field "seeds"; did you mean "seed"?'),
         (lambda path: rewrite(path, rows={}), "format.json", "says None"),
         (lambda path: path.write_text('["", "a"]'), "words.json", "names word"),

@@ -15,6 +15,7 @@ import errno
 import functools
 import io
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -113,13 +114,22 @@ def write_json(path: Path, data: object) -> None:
 def read_json(path: Path) -> Any:
     """Plain data from a file. Raises Refused, naming it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise Refused(f"{path} is missing", cure=_FREEZE_AGAIN) from None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"it is no JSON: {error}") from error
     except OSError as error:
         raise Trouble(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _finite(word: str) -> float:
+    """NaN and Infinity are no numbers of JSON, but Python's reader takes them, and makes one of 1e999."""
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is no finite number")
+    return number
 
 
 def version() -> str:
