@@ -144,7 +144,8 @@ class CutAfter:
                         passed[client.slot] = self._passed(system, client.slot)
                 return first_ns if len(passed) == len(ends.clients) else None
 
-            system.watch(all_cut, within_s=BITE_WATCH_S)
+            # Answers to producers are few bytes, and may come in bursts: 2 KiB of them take their time.
+            system.watch(all_cut, within_s=max(BITE_WATCH_S, self.hold_s))
             bit_ns = ends.first_ns()
 
             def measure() -> Evidence:
