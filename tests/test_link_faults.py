@@ -281,3 +281,19 @@ def test_a_probe_says_what_became_of_it(
         assert probe(link) == seen
     finally:
         over.set()
+
+
+@pytest.mark.parametrize(
+    ("usual", "size", "segments", "bites"),
+    [
+        (24.0, 2000, 125, True),  # of 16 bytes each, and 24 before
+        (24.0, 2400, 100, False),  # as large as before
+        (643.0, 136_572, 6209, True),  # of 22 bytes: a busy kernel put some together, and they were large before
+        (643.0, 130_000, 1000, False),  # of 130 bytes: less than before, and no pieces
+        (18.0, 2000, 125, False),  # too small before to tell
+    ],
+)
+def test_pieces_are_what_was_asked_or_a_small_part_of_what_came_before(
+    usual: float, size: int, segments: int, bites: bool
+) -> None:
+    assert (Fragment(size_bytes=16)._why_not({"consumer-1.1": (usual, size, segments)}, []) is None) is bites

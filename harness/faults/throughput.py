@@ -41,6 +41,10 @@ _WHOLE, _TOGETHER, _PIECES_BYTES_MIN = 1.3, 1.25, 512
 """How much larger than pieces, at least, segments usually were; how much larger, at most, they may be while it holds,
 for a kernel puts some pieces together; and bytes that must have come to tell."""
 
+_USUAL_PART = 0.1
+"""Of what segments usually are, the part that they may be at any rate: a busy machine's kernel puts more together, but
+what came whole before comes in pieces, whatever their size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -275,7 +279,7 @@ class Fragment:
         for client, (usual, size, segments) in told.items():
             if usual < _WHOLE * self.size_bytes:
                 return f"segments to {client} are of {usual:.0f} bytes in health: pieces of them could not be told"
-            if size > _TOGETHER * self.size_bytes * segments:
+            if size > max(_TOGETHER * self.size_bytes, _USUAL_PART * usual) * segments:
                 return (
                     f"{size} bytes came to {client} in {segments} segments: {size / max(segments, 1):.0f} bytes each, "
                     f"not {self.size_bytes}"
