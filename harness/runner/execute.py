@@ -179,7 +179,8 @@ def _run(
         _audit_sink(cell, directory, clock, proceedings)
         trouble = topology.proxy_alive()
         proceedings.write("terms", proxy_trouble=trouble or "")
-        broker.discard()
+        if not topology.dirty and not any(fault.needs.fresh for fault in plan.faults):
+            broker.discard()  # else nobody comes after us, and nobody may be there to be asked
 
 
 @contextmanager

@@ -246,7 +246,15 @@ class Gateway:
 
     async def _close(self) -> None:
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
-        await asyncio.sleep(0)  # an aborted socket is closed at the loop's next turn
+        await asyncio.sleep(0)
+        # Somebody may still be dialled: each socket must be closed before the loop stops, and one that was dropped is
+        # closed at the loop's next turn.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
 def is_unavailable(reply: Reply) -> bool:
