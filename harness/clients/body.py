@@ -84,10 +84,10 @@ class Ear:
         code = journal.word(error) if error else 0
         journal.write(CONFIRM, a, self._epoch, 0, code, tag_first, tag_last, at_ns, sequence)
         live, count = journal.live, tag_last - tag_first + 1
+        live[_AT["answered_ns"]] = at_ns  # before the count: who sees a count that stands still has its moment, too
         live[_AT["answered"]] += count
         if outcome is Outcome.OK:
             live[_AT["acked"]] += count
-        live[_AT["answered_ns"]] = at_ns
         self._work.confirmed(self._epoch, tag_first, tag_last, outcome, duplicate)
 
     def received(self, delivery: Received) -> None:

@@ -221,8 +221,8 @@ class Consuming:
             delivery.fetch_invoked_ns if pulled else 0,
             number,
         )
+        live[_RECEIVED_NS] = delivery.received_ns  # before the count, as of answers
         live[_RECEIVED] = number
-        live[_RECEIVED_NS] = delivery.received_ns
         if self._trap.look():
             self._trap.passes(AFTER_RECEIVE, None, message)
         if self.ack is AckKind.AUTOMATIC:

@@ -84,8 +84,8 @@ class Silence:
         return max(self._longest_ns, default=0)
 
     def look(self) -> None:
-        """Look now. Only a count that stood still from look to look is silence: the moment that goes with it is certain
-        then."""
+        """Look now. Only a count that stood still from look to look is silence. Clients write its moment before it, so
+        that an older one is never taken for it."""
         now_ns = self._heard.system.now_ns()
         for place, (count, last_ns) in enumerate(self._heard.marks()):
             if count == self._seen[place]:

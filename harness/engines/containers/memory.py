@@ -58,14 +58,12 @@ class Hog:
 
         def ended() -> bool:
             nonlocal after
-            counted = self._kills()  # read before each look: what takes the memory may die too, and the cgroup with it
-            after = after if counted is None else counted
-            return bool(after and after > before) or not self.node.inspect()["State"]["Running"]
+            running = self.node.inspect()["State"]["Running"]
+            if (counted := self._kills()) is not None:  # the last that can be read: its cgroup may go with the node
+                after = counted
+            return not running
 
-        if happens(ended, within_s=_KILLED_WITHIN_S, poll_s=0.001):
-            happens(lambda: not self.node.inspect()["State"]["Running"], within_s=_KILLED_WITHIN_S, poll_s=0.005)
-            counted = self._kills()
-            after = after if counted is None else counted
+        happens(ended, within_s=_KILLED_WITHIN_S, poll_s=0.001)
         return None if after is None else after - before
 
     def remove(self) -> None:
