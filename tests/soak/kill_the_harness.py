@@ -66,6 +66,16 @@ CELLS = (
     ("nats-control-r1", "crash_loop_leader", 10.0),
     ("nats-control-r5", "ring", 14.0),
     ("nats-control-r1", "flapping_clients", 8.0),
+    ("nats-control-r1", "jetstream_file_limit", 10.0),
+    ("nats-control-r3", "follower_leaves", 16.0),
+    ("nats-control-r3", "route_latency_leader", 12.0),
+    ("rabbitmq-control-classic", "clock_fast_leader", 14.0),
+    ("rabbitmq-control-classic", "memory_alarm_leader", 14.0),
+    ("nats-control-r1", "flip_bits_leader", 10.0),
+    ("nats-control-r1-sync", "slow_disk_leader", 10.0),
+    ("nats-control-r1", "kill_leader_while_5_held", 8.0),
+    ("nats-control-r1", "slow_close_consumer", 8.0),
+    ("rabbitmq-control-classic", "cut_after_up_clients", 12.0),
 )
 
 
@@ -335,16 +345,17 @@ def main() -> int:
     parser.add_argument("--signal", choices=("KILL", "INT", "TERM"), default="KILL", help="default: %(default)s")
     parser.add_argument(
         "--engine",
-        choices=("containers", "processes"),
-        default="containers",
-        help="where the brokers run (default: %(default)s); cells that an engine cannot run end before they begin",
+        choices=("auto", "containers", "processes"),
+        default="auto",
+        help="where the brokers run (default: %(default)s, the first of the others that can run the cell); cells that "
+        "an engine cannot run end before they begin",
     )
     arguments = parser.parse_args()
     number = signal.Signals[f"SIG{arguments.signal}"]
     # A shell starts what is in its background with SIGINT ignored, and so would be the sessions.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     chance = random.Random(arguments.seed)
-    client = docker.from_env() if arguments.engine == "containers" else None
+    client = None if arguments.engine == "processes" else docker.from_env()
     kills = []
     for count in range(arguments.kills):
         kill = kill_once(CELLS[count % len(CELLS)], chance, client, number, arguments.engine)
