@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from harness.errors import Trouble
 from harness.faults.fault import Fault
 from harness.faults.network import Disconnect
 from harness.faults.node import Kill
+from harness.guarantee import AT_LEAST_ONCE, Status
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
@@ -37,3 +39,14 @@ def test_of_one_that_serves_the_next_cell_it_is(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Broker, "discard", silent)
     with pytest.raises(Trouble, match="nobody answers"):
         run_cell(scenario(Disconnect()), tmp_path / "run")
+
+
+def test_who_asks_for_no_drain_gets_none_and_nothing_is_held(tmp_path: Path) -> None:
+    run = run_cell(replace(scenario(Disconnect()), drain=False), tmp_path / "run")
+    terms = run.history.terms
+    assert terms.injections[0].recovered_ns is not None
+    assert not terms.drained
+    verdicts = run.judgement.verdicts.values()
+    assert [verdict.sentence for verdict in verdicts if verdict.status is Status.HELD] == []
+    asked_for = "the system was not drained: the scenario asks for no drain"
+    assert asked_for in run.judgement.verdicts[AT_LEAST_ONCE.name].reasons

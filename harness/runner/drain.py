@@ -15,6 +15,7 @@ from harness.runner.crew import Crew
 from harness.system.service import Broker, Promise
 
 DRAIN_LIMIT_S = 30.0
+PRODUCER_GRACE_S = 5.0
 CONSUMER_GRACE_S = 10.0
 QUIET_S = 0.25
 STRANDED_S = 4.0
@@ -41,7 +42,7 @@ def drain(broker: Broker, crew: Crew, promise: Promise, *, hides_ends: bool, con
     Where a client's end may have gone unseen by the broker (`hides_ends`), and where the broker keeps no books (drain
     "silence"), a silence longer than the redelivery horizon is needed too.
     """
-    crew.finish(Role.PRODUCER, within_s=confirm_timeout_s + 5.0)
+    crew.finish(Role.PRODUCER, within_s=confirm_timeout_s + PRODUCER_GRACE_S)
     silence_needed = hides_ends or promise.drain == "silence"
     needed_s = promise.redelivery_horizon_s + 0.1 if silence_needed else QUIET_S
     silence = _Silence(broker, crew)
@@ -77,6 +78,13 @@ def drain(broker: Broker, crew: Crew, promise: Promise, *, hides_ends: bool, con
                 continue
         return Drained(True, "", silence_s, silence_needed)
     return Drained(False, left, silence_s, silence_needed)
+
+
+def leave_the_rest(crew: Crew, *, confirm_timeout_s: float) -> Drained:
+    """End producers and consumers, whatever is left to read: nobody asked for it."""
+    crew.finish(Role.PRODUCER, within_s=confirm_timeout_s + PRODUCER_GRACE_S)
+    crew.finish(Role.CONSUMER, within_s=CONSUMER_GRACE_S)
+    return Drained(False, "the scenario asks for no drain", silence_s=0.0, silence_needed=False)
 
 
 class _Silence:

@@ -29,7 +29,7 @@ from harness.ledger import Ledger
 from harness.operation import AcknowledgedBy, Role
 from harness.plain import to_plain
 from harness.runner.crew import Crew
-from harness.runner.drain import drain
+from harness.runner.drain import drain, leave_the_rest
 from harness.runner.nemesis import Nemesis
 from harness.runner.peers import Peers
 from harness.runner.progress import Progress, Ticker, Watcher, silent
@@ -162,7 +162,10 @@ def _run(
         nemesis = Nemesis(system, broker, crew, promise, scenario, progress, proceedings, peers)
         nemesis.carry_out(plan)
         progress.phase("drain")
-        drained = drain(broker, crew, promise, hides_ends=hides_ends, confirm_timeout_s=workload.confirm_timeout_s)
+        if scenario.drain:
+            drained = drain(broker, crew, promise, hides_ends=hides_ends, confirm_timeout_s=workload.confirm_timeout_s)
+        else:
+            drained = leave_the_rest(crew, confirm_timeout_s=workload.confirm_timeout_s)
         proceedings.write(
             "terms",
             drained=drained.drained,

@@ -52,8 +52,8 @@ class Matrix:
     schedule is carried out; None: as many as the tier gives, and a schedule once.
 
     `tier`: the least tier that runs it. `unless`: a rule of the suite's own. `label`: distinguishes two tests that run
-    the same scenarios. `sabotage`: how the clients lie, and `recovery_limit_s`: how long a system may take to be back,
-    both as Scenario says. Refuses at birth what can never be run.
+    the same scenarios. `sabotage`: how the clients lie, `recovery_limit_s`: how long a system may take to be back, and
+    `drain`: whether everything is read at the end, as Scenario says. Refuses at birth what can never be run.
     """
 
     configurations: tuple[Configuration, ...]
@@ -67,6 +67,7 @@ class Matrix:
     label: str = ""
     sabotage: str = ""
     recovery_limit_s: float = 40.0
+    drain: bool = True
 
     def __post_init__(self) -> None:
         if self.tier not in TIERS:
@@ -102,6 +103,7 @@ class Matrix:
                 sink=self.sink,
                 sabotage=self.sabotage,
                 recovery_limit_s=self.recovery_limit_s,
+                drain=self.drain,
             )
             for configuration in self.configurations
             for fault in self.faults
@@ -142,6 +144,7 @@ def matrix(
     label: str = "",
     sabotage: str = "",
     recovery_limit_s: float = 40.0,
+    drain: bool = True,
 ) -> Callable[[Function], Function]:
     """Run the test function below once for each configuration and fault: its argument `run` is the finished run.
 
@@ -159,6 +162,7 @@ def matrix(
         label=label,
         sabotage=sabotage,
         recovery_limit_s=recovery_limit_s,
+        drain=drain,
     )
 
     def attach(function: Function) -> Function:

@@ -21,6 +21,8 @@ class Scenario:
     `processing` and `sink` come together: a mechanism needs somewhere to leave its effects. `sabotage` names what the
     clients do other than they were told ("" in honest experiments; see clients/sabotage.py): the verdict must show it.
     `recovery_limit_s`: how long the system is waited for after each trial; one that takes longer did not recover.
+    `drain`: whether consumers read everything at the end. Who asks only how the system fared saves the redelivery
+    horizon, and nothing is HELD.
     """
 
     configuration: Configuration
@@ -30,6 +32,7 @@ class Scenario:
     sink: Sink | None = None
     sabotage: str = ""
     recovery_limit_s: float = 40.0
+    drain: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.recovery_limit_s <= 3600:

@@ -1,6 +1,8 @@
 """The brokers that every fault is tried on, single and in a cluster, and what is asked of each injection."""
 
-from harness import Classic, JetStream, Nats, Quorum, RabbitMQ, Run, Steady
+import functools
+
+from harness import Classic, JetStream, Nats, Quorum, RabbitMQ, Run, Steady, matrix
 
 CLASSIC = RabbitMQ("control-classic", queue=Classic())
 QUORUM = RabbitMQ("control-quorum", members=3, queue=Quorum())
@@ -13,6 +15,9 @@ R3_MEMORY = Nats(
 R5 = Nats("control-r5", members=5, jetstream=JetStream(replicas=5), acknowledge="confirmed")
 
 LOAD = Steady(rate_hz=500, producers=2)
+
+tried = functools.partial(matrix, workload=LOAD, times=1, drain=False)
+"""Each fault once, on each broker. What became of every message is not asked here."""
 
 
 def must_bite_and_recover(run: Run) -> None:

@@ -11,25 +11,24 @@ from harness import (
     Run,
     SlowConsumer,
     WrongOrder,
-    matrix,
 )
-from suites.control.brokers import CLASSIC, LOAD, QUORUM, R1, R3, must_bite_and_recover
+from suites.control.brokers import CLASSIC, QUORUM, R1, R3, must_bite_and_recover, tried
 
 CLIENTS = [KillClient(CONSUMER), KillClient(PRODUCER)]
 IN_A_CLUSTER_TOO = [PauseClient(CONSUMER), AbruptClose(CONSUMER), Hoard(), DoubleAcknowledgement()]
 ON_ONE_NODE = [PauseClient(PRODUCER), AbruptClose(PRODUCER), SlowConsumer(), WrongOrder()]
 
 
-@matrix([R1, R3, CLASSIC, QUORUM], CLIENTS, workload=LOAD, tier="standard", times=1)
+@tried([R1, R3, CLASSIC, QUORUM], CLIENTS, tier="standard")
 def test_every_fault_of_clients_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)
 
 
-@matrix([CLASSIC], [DoubleAcknowledgement()], workload=LOAD, times=1)
-@matrix([R1], [PauseClient(CONSUMER, hold_s=4.0)], workload=LOAD, times=1)
-@matrix([R1], [AbruptClose(CONSUMER), Hoard(), DoubleAcknowledgement()], workload=LOAD, tier="standard", times=1)
-@matrix([CLASSIC], [PauseClient(CONSUMER), AbruptClose(CONSUMER), Hoard()], workload=LOAD, tier="standard", times=1)
-@matrix([R1, CLASSIC], ON_ONE_NODE, workload=LOAD, tier="standard", times=1)
-@matrix([R3, QUORUM], IN_A_CLUSTER_TOO, workload=LOAD, tier="standard", times=1)
+@tried([CLASSIC], [DoubleAcknowledgement()])
+@tried([R1], [PauseClient(CONSUMER, hold_s=4.0)])
+@tried([R1], [AbruptClose(CONSUMER), Hoard(), DoubleAcknowledgement()], tier="standard")
+@tried([CLASSIC], [PauseClient(CONSUMER), AbruptClose(CONSUMER), Hoard()], tier="standard")
+@tried([R1, CLASSIC], ON_ONE_NODE, tier="standard")
+@tried([R3, QUORUM], IN_A_CLUSTER_TOO, tier="standard")
 def test_what_a_client_does_or_suffers_without_dying_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)

@@ -20,9 +20,8 @@ from harness import (
     Randomly,
     Run,
     Stall,
-    matrix,
 )
-from suites.control.brokers import CLASSIC, LOAD, QUORUM, R1, R3, must_bite_and_recover
+from suites.control.brokers import CLASSIC, QUORUM, R1, R3, must_bite_and_recover, tried
 
 LINKS_AND_CLIENTS = [
     Overlap((Latency(CONSUMER), AcknowledgementLoss()), apart_s=0.2),
@@ -41,10 +40,10 @@ CLUSTERS = [
 ]
 
 
-@matrix([R1, CLASSIC], LINKS_AND_CLIENTS[:1], workload=LOAD, times=1)
-@matrix([R1], [At(Holding(5), Kill(LEADER))], workload=LOAD, times=1)
+@tried([R1, CLASSIC], LINKS_AND_CLIENTS[:1])
+@tried([R1], [At(Holding(5), Kill(LEADER))])
 # Two of three nodes have to come back, one after the other.
-@matrix([R3, QUORUM], CLUSTERS, workload=LOAD, tier="standard", times=1, recovery_limit_s=120.0)
-@matrix([R1, CLASSIC], LINKS_AND_CLIENTS[1:], workload=LOAD, tier="standard", times=1)
+@tried([R3, QUORUM], CLUSTERS, tier="standard", recovery_limit_s=120.0)
+@tried([R1, CLASSIC], LINKS_AND_CLIENTS[1:], tier="standard")
 def test_every_composed_fault_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)

@@ -19,33 +19,32 @@ from harness import (
     Run,
     SlowDisk,
     Truncate,
-    matrix,
 )
-from suites.control.brokers import CLASSIC, LOAD, QUORUM, R1, R3, must_bite_and_recover
+from suites.control.brokers import CLASSIC, QUORUM, R1, R3, must_bite_and_recover, tried
 
 R1_SYNC = Nats("control-r1-sync", jetstream=JetStream(sync_interval="always"))
 QUORUM_SINGLE = RabbitMQ("control-quorum-single", queue=Quorum())
 SEVERAL = [PowerLoss(FOLLOWER), PowerLossOfSeveral("majority"), PowerLossOfSeveral("all"), RollingPowerLoss()]
 
 
-@matrix([R1], [PowerLoss(LEADER)], workload=LOAD, times=1)
-@matrix([CLASSIC, R3, QUORUM], [PowerLoss(LEADER)], workload=LOAD, tier="standard", times=1)
-@matrix([R3], SEVERAL, workload=LOAD, tier="standard", times=1)
-@matrix([QUORUM], [PowerLossOfSeveral("all")], workload=LOAD, tier="standard", times=1)
+@tried([R1], [PowerLoss(LEADER)])
+@tried([CLASSIC, R3, QUORUM], [PowerLoss(LEADER)], tier="standard")
+@tried([R3], SEVERAL, tier="standard")
+@tried([QUORUM], [PowerLossOfSeveral("all")], tier="standard")
 def test_every_loss_of_power_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)
 
 
-@matrix([R1], [DiskFull(LEADER)], workload=LOAD, times=1)
-@matrix([CLASSIC, R3], [DiskFull(LEADER)], workload=LOAD, tier="standard", times=1)
-@matrix([R1, CLASSIC], [DiskNearlyFull(LEADER)], workload=LOAD, tier="standard", times=1)
-@matrix([R1_SYNC, QUORUM_SINGLE], [SlowDisk(LEADER)], workload=LOAD, tier="standard", times=1)
+@tried([R1], [DiskFull(LEADER)])
+@tried([CLASSIC, R3], [DiskFull(LEADER)], tier="standard")
+@tried([R1, CLASSIC], [DiskNearlyFull(LEADER)], tier="standard")
+@tried([R1_SYNC, QUORUM_SINGLE], [SlowDisk(LEADER)], tier="standard")
 def test_every_fault_of_disks_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)
 
 
-@matrix([R1, CLASSIC], [FlipBits(LEADER), Truncate(LEADER)], workload=LOAD, tier="standard", times=1)
-@matrix([R3], [FlipBits(FOLLOWER), Truncate(FOLLOWER)], workload=LOAD, tier="standard", times=1)
+@tried([R1, CLASSIC], [FlipBits(LEADER), Truncate(LEADER)], tier="standard")
+@tried([R3], [FlipBits(FOLLOWER), Truncate(FOLLOWER)], tier="standard")
 def test_every_change_of_files_bites_and_is_mended(run: Run) -> None:
     terms = run.history.terms
     assert terms.injections

@@ -15,9 +15,8 @@ from harness import (
     Latency,
     Run,
     Stall,
-    matrix,
 )
-from suites.control.brokers import CLASSIC, LOAD, QUORUM, R1, R3, must_bite_and_recover
+from suites.control.brokers import CLASSIC, QUORUM, R1, R3, must_bite_and_recover, tried
 
 LINKS = [Stall(), ConsumerAcknowledgementLoss()]
 OTHER_LINKS = [
@@ -30,8 +29,8 @@ OTHER_LINKS = [
 ]
 
 
-@matrix([R1, CLASSIC], LINKS, workload=LOAD, times=1)
-@matrix([R3, QUORUM], LINKS, workload=LOAD, tier="standard", times=1)
-@matrix([R1, R3, CLASSIC, QUORUM], OTHER_LINKS, workload=LOAD, tier="standard", times=1)
+@tried([R1, CLASSIC], LINKS)
+@tried([R3, QUORUM], LINKS, tier="standard")
+@tried([R1, R3, CLASSIC, QUORUM], OTHER_LINKS, tier="standard")
 def test_every_fault_of_links_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)

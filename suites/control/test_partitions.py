@@ -15,9 +15,8 @@ from harness import (
     Ring,
     RouteLatency,
     Run,
-    matrix,
 )
-from suites.control.brokers import LOAD, QUORUM, R3, R5, must_bite_and_recover
+from suites.control.brokers import QUORUM, R3, R5, must_bite_and_recover, tried
 
 OTHER_PARTITIONS = [Isolate(FOLLOWER), Isolate(LEADER, way="outbound"), Isolate(LEADER, way="inbound"), Bridge()]
 DRAWN = [Isolate(CLIENT_NODE), RandomPartition()]
@@ -25,20 +24,20 @@ DELAYED = [RouteLatency(FOLLOWER), RouteLatency(ANY_NODE), RouteLatency(CLIENT_N
 OF_FIVE = [Halves(), Halves(leader_in="majority"), Bridge(), Ring()]
 
 
-@matrix([R3], [Isolate(LEADER), Ring()], workload=LOAD, times=1)
-@matrix([QUORUM], [Isolate(LEADER)], workload=LOAD, times=1)
-@matrix([QUORUM], [Ring()], workload=LOAD, tier="standard", times=1)
-@matrix([QUORUM], DRAWN, workload=LOAD, tier="standard", times=1)
-@matrix([R3], [RandomPartition()], workload=LOAD, times=1)
-@matrix([R3], [Isolate(CLIENT_NODE), Halves()], workload=LOAD, tier="standard", times=1)
-@matrix([R5], OF_FIVE, workload=LOAD, tier="standard", times=1)
-@matrix([R3, QUORUM], OTHER_PARTITIONS, workload=LOAD, tier="standard", times=1)
+@tried([R3], [Isolate(LEADER), Ring()])
+@tried([QUORUM], [Isolate(LEADER)])
+@tried([QUORUM], [Ring()], tier="standard")
+@tried([QUORUM], DRAWN, tier="standard")
+@tried([R3], [RandomPartition()])
+@tried([R3], [Isolate(CLIENT_NODE), Halves()], tier="standard")
+@tried([R5], OF_FIVE, tier="standard")
+@tried([R3, QUORUM], OTHER_PARTITIONS, tier="standard")
 def test_every_partition_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)
 
 
-@matrix([R3], [RouteLatency(LEADER)], workload=LOAD, times=1)
-@matrix([R3], DELAYED, workload=LOAD, tier="standard", times=1)
-@matrix([R5], [RouteLatency(LEADER)], workload=LOAD, tier="standard", times=1)
+@tried([R3], [RouteLatency(LEADER)])
+@tried([R3], DELAYED, tier="standard")
+@tried([R5], [RouteLatency(LEADER)], tier="standard")
 def test_every_delay_of_routes_bites_and_is_mended(run: Run) -> None:
     must_bite_and_recover(run)
