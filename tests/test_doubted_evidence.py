@@ -27,6 +27,7 @@ from harness.faults.memory import MemoryAlarm
 from harness.faults.mending import once_running
 from harness.faults.network import Disconnect, Stall
 from harness.faults.node import Kill, Stop
+from harness.faults.silence import Heard
 from harness.faults.standstill import AbruptClose, PauseClient
 from harness.history.journal import PLACE, Journal
 from harness.operation import CUT, Conduct, Evidence, Role
@@ -52,6 +53,7 @@ class Client:
     on_cut: Callable[[Client], None] = lambda client: client.lose(itself=True)
     ended_ns: int | None = None
     doing: Conduct = Conduct.USUAL
+    heard: Sequence[int] = ()
 
     @property
     def name(self) -> str:
@@ -75,6 +77,9 @@ class Client:
 
     def counters(self) -> Counters:
         return self.seen
+
+    def heard_ns(self) -> Sequence[int]:
+        return self.heard
 
     def alive(self) -> bool:
         return not self.dead
@@ -282,6 +287,24 @@ def test_what_the_dead_have_published_stays_published() -> None:
     bench.producer.kill()
     bench.replaced(bench.producer).tell(handed=2)
     assert published(bench.system) == 7
+
+
+SILENCES: dict[str, tuple[list[int], int]] = {
+    "nothing was heard at all": ([], 100),
+    "what came before and after does not count": ([5, 111], 100),
+    "a silence at the beginning": ([80, 90, 100], 70),
+    "a silence at the end": ([20, 30], 80),
+    "a silence between": ([20, 75, 100], 55),
+}
+
+
+@pytest.mark.parametrize("case", SILENCES)
+def test_how_long_nothing_was_heard_is_what_the_journals_say(case: str) -> None:
+    heard_at, longest = SILENCES[case]
+    bench = Bench()
+    bench.consumer.heard = [bench.system.clock.origin_ns + at for at in heard_at]
+    heard = Heard(bench.system, (), (cast(Any, bench.consumer),))
+    assert heard.silences_ns(10, 110) == [longest]
 
 
 def test_a_hoard_and_a_slow_pace_are_of_the_same_consumers() -> None:

@@ -24,7 +24,7 @@ from harness.guarantee import Status
 from harness.history.terms import InjectionTerms
 from harness.operation import CrashPoint, Role
 from harness.run import Run
-from harness.runner.crew import ClientProcess
+from harness.runner.client import ClientProcess
 from harness.scenario.scenario import Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady

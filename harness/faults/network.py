@@ -26,7 +26,7 @@ from harness.faults.links import (
     settings_of,
 )
 from harness.faults.links import side as side_of
-from harness.faults.silence import Heard, Silence, unheard
+from harness.faults.silence import Heard, unheard
 from harness.operation import Evidence, Role
 from harness.system.needs import Needs
 from harness.system.system import Client, Measure, System
@@ -72,30 +72,31 @@ class Latency:
         links = links_of(system, self.role)
         heard = Heard.of(system, self.role)
         delay_ns = self.latency_ms * 1_000_000
-        usual = Silence(heard, system.now_ns())
-        usual.watch(_USUAL_NS, enough=_USUAL_TIMES)
+        began_ns = system.now_ns()
+        enough = heard.wait(_USUAL_NS, _USUAL_TIMES)
         placed_ns = system.now_ns()
         with mended(links):
             each_way(links, lambda link, direction: link.latency(self.latency_ms, direction))
             bit_ns = first_published(system, published(system))
-            silence = Silence(heard, placed_ns)
-            silence.watch(2 * delay_ns)
+            over_ns = placed_ns + 2 * delay_ns
+            system.watch(lambda: over_ns if system.now_ns() >= over_ns else None, within_s=2 * delay_ns / 1e9 + 0.5)
 
             def measure() -> Evidence:
                 settings = settings_of(links)
+                usual_ns = max(heard.silences_ns(began_ns, placed_ns), default=0)
+                silence_ns = min(heard.silences_ns(placed_ns, over_ns), default=0)
                 facts = {
-                    "silence_ms": round(silence.of_all_ns / 1e6, 1),
-                    "usual_silence_ms": round(usual.of_any_ns / 1e6, 1),
+                    "silence_ms": round(silence_ns / 1e6, 1),
+                    "usual_silence_ms": round(usual_ns / 1e6, 1),
                     "asked_ms": self.latency_ms,
                     "read_back": settings,
                 }
                 if (why_not := mended_meanwhile(settings)) is not None:
                     return Evidence(names_of(links), None, facts, why_not)
-                needed_ns = max(_SILENCE_PART * delay_ns, usual.of_any_ns + 0.5 * delay_ns)
-                if usual.least_heard < _USUAL_TIMES:
+                if not enough:
                     why_not = "too little is heard on these links to tell a delay from a pause"
                     return Evidence(names_of(links), None, facts, why_not)
-                if silence.of_all_ns >= needed_ns:
+                if silence_ns >= max(_SILENCE_PART * delay_ns, usual_ns + 0.5 * delay_ns):
                     return Evidence(names_of(links), bit_ns, facts)
                 why_not = (
                     f"each client heard nothing for {facts['silence_ms']} ms at most, of {self.latency_ms} ms asked; "

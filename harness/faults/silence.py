@@ -1,4 +1,4 @@
-"""What comes back from the broker while a fault holds, and how long was nothing heard? Clients' live counters tell.
+"""What comes back from the broker while a fault holds, and how long was nothing heard? Clients' counters and journals.
 
 *heard*: answers to producers and deliveries to consumers, as far as a fault on these links would hold them up. A
 producer that nobody answers is heard of by the consumers alone. Bytes that a proxy says it withheld prove little by
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 
 from harness.operation import Role
 from harness.system.system import Client, System
@@ -60,57 +61,33 @@ class Heard:
         """When something was last heard, in ns of the run; of nothing, when the run began."""
         return max((last_ns for _, last_ns in self.marks()), default=0)
 
-
-class Silence:
-    """The longest time in which each client heard nothing, by looking often. Links are disturbed one after another, so
-    they need not all be silent at once; and one that was silent before we began to look was so from what it last heard,
-    or from `since_ns` on, in ns of the run."""
-
-    def __init__(self, heard: Heard, since_ns: int) -> None:
-        self._heard = heard
-        self._since_ns = since_ns
-        self._seen = [count for count, _ in heard.marks()]
-        self._longest_ns = [0] * len(self._seen)
-        self._heard_times = [0] * len(self._seen)
-
-    @property
-    def of_all_ns(self) -> int:
-        """How long each of them was silent, at least; 0 where nobody is heard."""
-        return min(self._longest_ns, default=0)
-
-    @property
-    def of_any_ns(self) -> int:
-        """How long one of them was silent, at most."""
-        return max(self._longest_ns, default=0)
-
-    def look(self) -> None:
-        """Look now. Only a count that stood still from look to look is silence. Clients write its moment before it, so
-        that an older one is never taken for it."""
-        now_ns = self._heard.system.now_ns()
-        for place, (count, last_ns) in enumerate(self._heard.marks()):
-            if count == self._seen[place]:
-                silent_ns = now_ns - max(last_ns, self._since_ns)
-                self._longest_ns[place] = max(self._longest_ns[place], silent_ns)
-            else:
-                self._seen[place] = count
-                self._heard_times[place] += 1
-
-    @property
-    def least_heard(self) -> int:
-        """How often, at least, each of them was seen to hear something; 0 where nobody is heard."""
-        return min(self._heard_times, default=0)
-
-    def watch(self, for_ns: int, enough: int | None = None) -> None:
-        """Look for so long, or until each of them was seen `enough` times to hear something."""
-        system = self._heard.system
-        end_ns = system.now_ns() + for_ns
+    def wait(self, for_ns: int, times: int) -> bool:
+        """Wait for so long, or until each of them was seen to hear something so many times; whether each was. What came
+        between two looks is heard once."""
+        end_ns = self.system.now_ns() + for_ns
+        seen = [count for count, _ in self.marks()]
+        left = [times] * len(seen)
 
         def over() -> int | None:
-            self.look()
-            done = system.now_ns() >= end_ns or (enough is not None and self.least_heard >= enough)
-            return end_ns if done else None
+            for place, (count, _) in enumerate(self.marks()):
+                left[place] -= count != seen[place]
+                seen[place] = count
+            return end_ns if max(left, default=0) <= 0 or self.system.now_ns() >= end_ns else None
 
-        system.watch(over, within_s=for_ns / 1e9 + 0.5)
+        self.system.watch(over, within_s=for_ns / 1e9 + 0.5)
+        return bool(left) and max(left) <= 0
+
+    def silences_ns(self, begin_ns: int, end_ns: int) -> list[int]:
+        """The longest time, between two moments of the run, in which each of them heard nothing. Their journals tell:
+        whoever looks from outside may look too late, on a machine that has much to do."""
+        return [
+            max(after - before for before, after in pairwise([begin_ns, *heard_ns, end_ns]))
+            for heard_ns in (self._heard_ns(client, begin_ns, end_ns) for client in (*self.answered, *self.delivered))
+        ]
+
+    def _heard_ns(self, client: Client, begin_ns: int, end_ns: int) -> list[int]:
+        times_ns = (self.system.raw_to_run_ns(raw_ns) for raw_ns in client.heard_ns())
+        return [time_ns for time_ns in times_ns if begin_ns < time_ns < end_ns]
 
 
 def unheard(heard: Heard, placed_ns: int, now_ns: int) -> tuple[int, str | None]:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from harness.clock import happens
 from harness.errors import Trouble
 from harness.history.proceedings import Proceedings
-from harness.runner.crew import ClientProcess, Crew
+from harness.runner.client import ClientProcess
+from harness.runner.crew import Crew
 from harness.runner.sockets import remotes
 from harness.system.service import Broker, Peer, told_views
 from harness.system.topology import Topology

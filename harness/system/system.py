@@ -87,6 +87,10 @@ class Client(Protocol):
         """What it has done so far."""
         ...
 
+    def heard_ns(self) -> Sequence[int]:
+        """Raw monotonic times, ascending, at which it heard an answer to a publish or received a delivery."""
+        ...
+
     def alive(self) -> bool:
         """Whether its process runs."""
         ...
