@@ -66,7 +66,9 @@ def synthetic(rows: int, *, seed: int = 7, plant: int = 0, chunk_rows: int = CHU
     moments_ns = [_BEGIN_NS + messages * GAP_NS * part // 100 for part in (0, 40, 50, 55, 100)]
     tables["phases"] = _phases([*moments_ns, end_ns + 10**9])
     history = History(tables, _terms(seed, moments_ns), _WORDS)
-    return Synthetic(history=history, planted={name: _ids(np.array(at, np.int64)) for name, at in edits.messages.items()})
+    return Synthetic(
+        history=history, planted={name: _ids(np.array(at, np.int64)) for name, at in edits.messages.items()}
+    )
 
 
 def held(history: History) -> History:

@@ -74,13 +74,18 @@ class Table(Columns):
 
     def chunks(self, *columns: str) -> Iterator[Columns]:
         """These columns (none named: all) of all rows, in order, a chunk at a time."""
-        for number in range(-(-self.rows // self.chunk_rows)):
+        for number in range(self.chunk_count):
             yield self.chunk(number, *columns)
 
     @property
     def chunk_rows(self) -> int:
         """Rows of each chunk but the last, which may have fewer."""
         return CHUNK_ROWS
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks it has."""
+        return -(-self.rows // self.chunk_rows)
 
     def chunk(self, number: int, *columns: str) -> Columns:
         """These columns (none named: all) of one chunk."""
@@ -102,6 +107,16 @@ class Table(Columns):
         selected = {name: np.concatenate(parts) for name, parts in found.items()}
         selected["row"] = np.concatenate(rows)
         return Columns(self.name, selected, len(selected["row"]))
+
+    def pick(self, rows: Array, *columns: str) -> Columns:
+        """These columns of the rows with these numbers, which ascend."""
+        found: dict[str, list[Array]] = {name: [np.empty(0, TABLES[self.name][name].type)] for name in columns}
+        numbers = rows // self.chunk_rows
+        for number in np.unique(numbers).tolist():
+            chunk = self.chunk(number, *columns)
+            for name in columns:
+                found[name].append(chunk[name][rows[numbers == number] - chunk.first])
+        return Columns(self.name, {name: np.concatenate(parts) for name, parts in found.items()}, len(rows))
 
     def where(self, mask: Array) -> Table:
         """The rows that a boolean mask (or an index array) selects."""
