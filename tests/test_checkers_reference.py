@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.checkers import delivery, ordering, processing
+from harness.bench.synthetic import held, synthetic
+from harness.checkers import delivery, messages, ordering, places, processing
 from harness.checkers.facts import gather
+from harness.checkers.judge import judge
+from harness.guarantee import Status
+from harness.history import history as table
 from harness.history.history import History
 from harness.operation import AckKind, AcknowledgedBy, Outcome
 from tests import reference
-from tests.histories import Deliver, Event, Publish, deliver, dropped, effect, history, left, packed, publish, terms
+from tests.histories import (
+    Deliver,
+    Event,
+    Publish,
+    counter,
+    deliver,
+    dropped,
+    effect,
+    fair_events,
+    history,
+    injection,
+    left,
+    packed,
+    publish,
+    terms,
+)
 
 MESSAGES = [1, 2, 3, 4, (2, 1), (2, 9), (3, 5), (3, 1_000_000)]
 
@@ -112,9 +132,28 @@ def found(past: History) -> dict[str, set[int]]:
     }
 
 
-@settings(max_examples=300, deadline=None)
-@given(events=any_events, changes=any_terms)
-def test_checkers_agree_with_the_reference_on_any_history(events: list[Event], changes: dict[str, Any]) -> None:
+@contextmanager
+def in_chunks_of(rows: int) -> Iterator[None]:
+    """Tables are looked at so many rows at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (table, places, messages):
+            patch.setattr(module, "CHUNK_ROWS", rows)
+        yield
+
+
+chunk_rows = st.sampled_from([1, 3, 7, table.CHUNK_ROWS])
+
+
+@settings(max_examples=400, deadline=None)
+@given(events=any_events, changes=any_terms, chunk_rows=chunk_rows)
+def test_checkers_agree_with_the_reference_on_any_history(
+    events: list[Event], changes: dict[str, Any], chunk_rows: int
+) -> None:
+    with in_chunks_of(chunk_rows):
+        _agree(events, changes)
+
+
+def _agree(events: list[Event], changes: dict[str, Any]) -> None:
     past = history(*events, terms=terms(mechanism="ack_after_effect", effects_audited=True, **changes))
     expected = reference.anomalies(past)
     facts = gather(past)
@@ -123,6 +162,45 @@ def test_checkers_agree_with_the_reference_on_any_history(events: list[Event], c
     named = {name for name in checked.counts if name in expected}
     assert {name: checked.counts[name] for name in named} == {name: len(expected[name]) for name in named}
     assert {name: checked.anomalies[name].count for name in delivery.STRANGE} == reference.strange(past)
+
+
+# ---- a chunk at a time -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    events=any_events, changes=any_terms, chunk_rows=st.integers(1, 9), touches=st.sampled_from(["both", "consumer"])
+)
+def test_a_verdict_does_not_depend_on_how_many_rows_are_looked_at_together(
+    events: list[Event], changes: dict[str, Any], chunk_rows: int, touches: str
+) -> None:
+    struck = injection(asked_ns=10_000_000, bit_ns=20_000_000, mended_ns=30_000_000, touches=touches)
+    counters = (counter("published", 3), counter("delivered", 3), counter("acked", 3))
+    settings = {"prefetch": 2}
+    past = history(
+        *fair_events(until_ms=60),
+        *events,
+        terms=terms(injections=(struck,), counters=counters, settings=settings, **changes),
+    )
+    whole = judge(past)
+    with in_chunks_of(chunk_rows):
+        assert judge(past) == whole
+
+
+@pytest.mark.parametrize("plant", [0, 3])
+@pytest.mark.parametrize("rows_at_once", [64, 1000])
+def test_a_history_that_is_made_chunk_by_chunk_is_judged_as_one_in_memory(plant: int, rows_at_once: int) -> None:
+    made = synthetic(4000, plant=plant, chunk_rows=rows_at_once)
+    in_memory = held(made.history)
+    assert judge(made.history) == judge(in_memory)
+    expected, found_ = reference.anomalies(in_memory), found(made.history)
+    assert {name: expected[name] for name in found_} == found_
+    for name in ("duplicate_publish", "visible_failure", "unflagged_redelivery", "reordered"):
+        assert found_[name] == {int(message) for message in made.planted[name]}
+    lost = ("lost_never_delivered", "lost_after_delivery", "phantom", "corrupt")
+    assert found_["lost"] == {int(message) for name in lost for message in made.planted[name]}
+    verdicts = judge(made.history).verdicts
+    assert verdicts["at_least_once"].status is (Status.VIOLATED if plant else Status.HELD)
 
 
 # ---- planting --------------------------------------------------------------------------------------------------------

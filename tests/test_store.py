@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import os
 import re
 import time
+import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,15 @@ import numpy as np
 import pytest
 
 from harness.errors import Refused, Trouble
-from harness.history import store
+from harness.history import store, tables
+from harness.history.coding import decode, encode
 from harness.history.columns import NEVER, TABLES
-from harness.history.history import History, Table
+from harness.history.history import History, LargeTable, Table
 from harness.history.terms import Claimed, Terms
 from harness.operation import AckKind, AcknowledgedBy, MessageId
+from tests.docs.pages import blocks
+
+PAGE = Path(__file__).parent.parent / "docs" / "run-format.md"
 
 
 def terms(**changes: Any) -> Terms:
@@ -42,18 +50,18 @@ def terms(**changes: Any) -> Terms:
 
 def some_history(rows: int = 100) -> History:
     chance = np.random.default_rng(3)
-    tables = {}
+    made = {}
     for name, columns in TABLES.items():
         table = {}
         for column, meaning in columns.items():
             limits = np.iinfo(meaning.type)
             top = 3 if meaning.unit == "word" else min(limits.max, 2**40)
             table[column] = chance.integers(max(limits.min, NEVER), top, rows).astype(meaning.type)
-        tables[name] = Table(name, table)
-    tables["publications"] = Table(
-        "publications", {**tables["publications"], "message": np.full(rows, np.iinfo("u8").max, "u8")}
+        made[name] = Table(name, table)
+    made["publications"] = Table(
+        "publications", {**made["publications"], "message": np.full(rows, np.iinfo("u8").max, "u8")}
     )
-    return History(tables, terms(), ("", "route", "quorum"))
+    return History(made, terms(), ("", "route", "quorum"))
 
 
 def equal(one: History, other: History) -> bool:
@@ -64,8 +72,14 @@ def equal(one: History, other: History) -> bool:
     )
 
 
-@pytest.mark.parametrize("rows", [0, 1, 1000])
-def test_a_history_comes_back_as_it_was(tmp_path: Path, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "chunk_rows"), [(0, 7), (1, 7), (7, 7), (1000, 7), (1000, 1 << 18)])
+@pytest.mark.parametrize("plain_rows_max", [0, 1 << 20])
+def test_a_history_comes_back_as_it_was(
+    tmp_path: Path, rows: int, chunk_rows: int, plain_rows_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.history.history.CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(store, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(tables, "PLAIN_ROWS_MAX", plain_rows_max)
     history = some_history(rows)
     store.write_history(tmp_path, history)
     assert equal(store.read_history(tmp_path), history)
@@ -92,9 +106,12 @@ def test_ten_thousand_rows_load_in_50_ms(tmp_path: Path) -> None:
 def test_numpy_alone_reads_a_table(tmp_path: Path) -> None:
     history = some_history()
     store.write_history(tmp_path, history)
-    with np.load(tmp_path / "tables" / "deliveries.npz", allow_pickle=False) as table:
-        assert np.array_equal(np.cumsum(table["received_ns.delta"]), history.deliveries.received_ns)
-        assert np.array_equal(table["group"], history.deliveries.group)
+    script = next(body for language, body in blocks(PAGE.read_text(encoding="utf-8")) if language == "python")
+    names: dict[str, Any] = {}
+    with contextlib.chdir(tmp_path):
+        exec(script, names)
+    assert np.array_equal(names["received_ns"], history.deliveries.received_ns)
+    assert names["groups"] == [history.word(number) for number in history.deliveries.group]
 
 
 def test_a_run_that_was_not_frozen_is_told_from_a_foreign_directory(tmp_path: Path) -> None:
@@ -112,6 +129,66 @@ def test_a_run_that_was_not_frozen_is_told_from_a_foreign_directory(tmp_path: Pa
     assert store.is_frozen(tmp_path)
     with pytest.raises(Refused, match="no such run directory"):
         store.read_history(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("type_", ["u1", "u2", "u4", "u8", "i4", "i8"])
+def test_any_numbers_are_coded(type_: str) -> None:
+    limits = np.iinfo(type_)
+    chance = np.random.default_rng(1)
+    for values in (
+        np.array([limits.max, limits.min, limits.max, limits.max], type_),
+        chance.integers(limits.min, limits.max, 1000, dtype=type_, endpoint=True),
+        np.arange(100),
+        np.full(100, limits.min),
+        np.array([3]),
+        np.repeat([0, 1, 0], [500, 1, 500]),
+    ):
+        coded = encode(values.astype(type_))
+        back = decode(*coded, len(values), type_)
+        assert back.dtype == np.dtype(type_)
+        assert np.array_equal(back, values.astype(type_))
+
+
+def test_constants_and_dense_numbers_cost_nothing() -> None:
+    assert encode(np.full(10_000, -1))[2] is None
+    assert encode(np.arange(7, 10_007))[2] is None
+    assert decode(*encode(np.full(10_000, -1)), 10_000, "i8").strides == (0,)
+
+
+def write_format_1(directory: Path, history: History) -> None:
+    """A run as the first format had it: one member a column, 8-byte ones as differences."""
+    store.write_history(directory, history)
+    for name, table in history.tables.items():
+        members = {}
+        for column, meaning in TABLES[name].items():
+            wide = meaning.type.endswith("8")
+            raw = table[column].view("u8") if wide else table[column]
+            members[f"{column}.delta" if wide else column] = (
+                np.diff(raw, prepend=np.uint64(0)).view(meaning.type) if wide else raw
+            )
+        np.savez_compressed(directory / "tables" / f"{name}.npz", **members)
+    head = json.loads((directory / "format.json").read_text())
+    del head["chunk_rows"]
+    (directory / "format.json").write_text(json.dumps({**head, "format": 1}))
+
+
+def test_a_run_of_format_1_is_still_read(tmp_path: Path) -> None:
+    history = some_history()
+    write_format_1(tmp_path, history)
+    assert equal(store.read_history(tmp_path), history)
+    (tmp_path / "words.json").write_text('["", "a"]')
+    with pytest.raises(Refused, match=r"names word 2, and words\.json has 2"):
+        store.read_history(tmp_path)
+
+
+def test_a_table_that_a_run_did_not_have_yet_is_empty(tmp_path: Path) -> None:
+    store.write_history(tmp_path, some_history())
+    (tmp_path / "tables" / "dropped.npz").unlink()
+    rows = json.loads((tmp_path / "format.json").read_text())["rows"]
+    rewrite(tmp_path / "format.json", rows={name: count for name, count in rows.items() if name != "dropped"})
+    history = store.read_history(tmp_path)
+    assert history.dropped.rows == 0
+    assert history.census.rows == 100
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -133,7 +210,7 @@ def pickled(path: Path) -> None:
 
 
 def other_types(path: Path) -> None:
-    np.savez(path, **{"message.delta": np.zeros(3), "broker_sequence.delta": np.zeros(3), "place": np.zeros(3)})
+    np.savez(path, frames=np.zeros(3))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +238,120 @@ def test_damage_is_refused_with_the_file_and_the_cure(tmp_path: Path, damage: An
         store.read_history(tmp_path)
     assert Path(file).name in refused.value.message
     assert refused.value.cure
+
+
+def of_members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def packed(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+@pytest.fixture
+def chunked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of 100 rows a table in chunks of 32, read a chunk at a time."""
+    monkeypatch.setattr("harness.history.history.CHUNK_ROWS", 32)
+    monkeypatch.setattr(store, "CHUNK_ROWS", 32)
+    monkeypatch.setattr(tables, "PLAIN_ROWS_MAX", 50)
+    store.write_history(tmp_path, some_history())
+    return tmp_path
+
+
+def test_a_damaged_chunk_is_named_and_its_neighbours_are_read(chunked: Path) -> None:
+    path = chunked / "tables" / "deliveries.npz"
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        begin = archive.getinfo("received_ns.1.npy").header_offset
+        middle = begin + archive.getinfo("received_ns.1.npy").compress_size
+    path.write_bytes(data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :])
+    deliveries = store.read_history(chunked).deliveries
+    assert np.array_equal(deliveries.chunk(0, "received_ns").received_ns, some_history().deliveries.received_ns[:32])
+    assert deliveries.chunk(1, "message").rows == 32
+    with pytest.raises(Refused, match=r"deliveries\.npz .*deliveries\.received_ns, rows 32 to 63: ") as refused:
+        deliveries.chunk(1, "received_ns")
+    assert refused.value.cure
+
+
+def declare_rows(directory: Path, rows: int, table: str = "deliveries") -> None:
+    head = json.loads((directory / "format.json").read_text())
+    rewrite(directory / "format.json", rows={**head["rows"], table: rows})
+
+
+def more_frames(directory: Path) -> None:
+    """As many frames as 10^9 rows need, all alike: they pack to almost nothing."""
+    type_ = np.dtype([(column, "<u8", (2,)) for column in TABLES["publications"]])
+    member = io.BytesIO()
+    np.lib.format.write_array(member, np.zeros(-(-(10**9) // (1 << 18)), type_))
+    packed(directory / "tables" / "publications.npz", {"frames.npy": member.getvalue()})
+    rewrite(directory / "format.json", chunk_rows=1 << 18)
+    declare_rows(directory, 10**9, "publications")
+
+
+def bomb(directory: Path) -> None:
+    path = directory / "tables" / "deliveries.npz"
+    packed(path, {**of_members(path), "received_ns.1.npy": bytes(100_000_000)})
+
+
+def huge_array(directory: Path) -> None:
+    """A head of .npy that declares 10^9 values, and has none."""
+    path = directory / "tables" / "deliveries.npz"
+    member = io.BytesIO()
+    np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (8, 10**9)})
+    packed(path, {**of_members(path), "received_ns.1.npy": member.getvalue()})
+
+
+def named_with_a_path(directory: Path) -> None:
+    path = directory / "tables" / "deliveries.npz"
+    packed(path, {**of_members(path), "../../evil.npy": b"x"})
+
+
+def format_1_of_many_rows(directory: Path) -> None:
+    write_format_1(directory, some_history())
+    declare_rows(directory, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda directory: declare_rows(directory, 10**9), "too small for 1,000,000,000 rows in chunks of 32"),
+        (lambda directory: declare_rows(directory, 10**30), "too small for"),
+        (lambda directory: declare_rows(directory, 101), "client.3.npy is uint8"),
+        (lambda directory: declare_rows(directory, -1), "format.json says -1"),
+        (lambda directory: rewrite(directory / "format.json", chunk_rows=0), "a chunk cannot have 0 rows"),
+        (lambda directory: rewrite(directory / "format.json", chunk_rows=10**12), "a chunk cannot have"),
+        (more_frames, "too small for 1,000,000,000 rows"),
+        (bomb, "received_ns.1.npy declares 100,000,000 bytes"),
+        (huge_array, "is uint8[8, 1000000000]"),
+        (named_with_a_path, "member '../../evil.npy', which no table"),
+        (format_1_of_many_rows, "its 1,000,000,000 rows are too many"),
+    ],
+)
+def test_what_a_hostile_file_declares_is_refused_before_memory_is_taken(
+    chunked: Path, damage: Any, message: str
+) -> None:
+    damage(chunked)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused, match=re.escape(message)) as refused:
+            for _ in store.read_history(chunked).deliveries.chunks():
+                pass
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert re.search(r"deliveries|publications|format\.json", refused.value.message)
+    assert most < 2_000_000
+
+
+def test_a_large_table_is_laid_out_where_nobody_finds_it(chunked: Path) -> None:
+    history = store.read_history(chunked)
+    assert isinstance(history.deliveries, LargeTable)
+    assert np.array_equal(history.deliveries.received_ns, some_history().deliveries.received_ns)
+    assert not history.deliveries.received_ns.flags.writeable
+    assert history.deliveries.where(np.arange(2)).rows == 2
 
 
 def test_a_newer_run_is_refused_and_says_who_wrote_it(tmp_path: Path) -> None:
@@ -207,6 +398,5 @@ def test_plans_of_equal_cells_are_equal_files(tmp_path: Path) -> None:
 
 
 def test_the_format_page_describes_every_column_as_the_code_does() -> None:
-    page = Path(__file__).parent.parent / "docs" / "run-format.md"
-    assert store.describe_columns().strip() in page.read_text(encoding="utf-8")
+    assert store.describe_columns().strip() in PAGE.read_text(encoding="utf-8")
     assert MessageId(3, 7).packed == 3 << 40 | 7

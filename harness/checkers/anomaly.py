@@ -6,15 +6,18 @@ the message to the last thing that happened to it; a violation belongs to every 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from harness.checkers.facts import Facts
+from harness.checkers.messages import Messages
+from harness.checkers.places import NOWHERE, marked
 from harness.guarantee import Witness
-from harness.history.columns import NEVER
-from harness.history.history import Array
+from harness.history.columns import NEVER, TABLES
+from harness.history.history import Array, Columns
 from harness.operation import AckKind, MessageId, Outcome
 
 WITNESSES_MAX = 5
@@ -42,51 +45,78 @@ class Anomaly:
         return self.count > 0
 
 
-def of_messages(facts: Facts, name: str, members: Array, why: Callable[[int], str] | str) -> Anomaly:
-    """The anomaly that befell a set of messages; `why` (of a place) ends each witness's story."""
-    places = np.flatnonzero(members)
-    if len(places) == 0:
-        return Anomaly(name=name, count=0)
-    first_ns, last_ns = spans(facts, members, places)
-    ids = facts.places.ids(places)
-    witnesses = tuple(
-        Witness(name, int(packed), f"{story(facts, int(place))}: {why if isinstance(why, str) else why(int(place))}")
-        for place, packed in zip(places[:WITNESSES_MAX], ids[:WITNESSES_MAX], strict=True)
-    )
-    return Anomaly(name=name, count=len(places), ids=ids, first_ns=first_ns, last_ns=last_ns, witnesses=witnesses)
+def of_messages(facts: Facts, name: str, members: Any, why: Callable[[int], str] | str) -> Anomaly:
+    """The anomaly that befell a set of messages, or those at some places (a boolean array over all, or numbers that
+    ascend); `why` (of a place) ends each witness's story."""
+    return of_sets(facts, {name: (members, why)})[name]
+
+
+def of_sets(facts: Facts, sets: Mapping[str, tuple[Any, Callable[[int], str] | str]]) -> dict[str, Anomaly]:
+    """Several anomalies, by name, as `of_messages`: the rows of all of them are looked up together."""
+    places = {name: _places(members) for name, (members, _) in sets.items()}
+    if not any(len(at) for at in places.values()):
+        return {name: Anomaly(name=name, count=0) for name in sets}
+    everyone = np.unique(np.concatenate(list(places.values())))
+    first_ns, last_ns = _spans(facts, everyone)
+    told = stories(facts, np.unique(np.concatenate([at[:WITNESSES_MAX] for at in places.values()])))
+    anomalies = {}
+    for name, (_, why) in sets.items():
+        at = places[name]
+        ids = facts.places.ids(at) if len(at) else np.empty(0, np.uint64)
+        among = np.searchsorted(everyone, at)
+        witnesses = tuple(
+            Witness(name, int(packed), f"{told[place]}: {why if isinstance(why, str) else why(place)}")
+            for place, packed in zip(at[:WITNESSES_MAX].tolist(), ids[:WITNESSES_MAX], strict=True)
+        )
+        anomalies[name] = Anomaly(
+            name=name,
+            count=len(at),
+            ids=ids,
+            first_ns=first_ns[among],
+            last_ns=last_ns[among],
+            witnesses=witnesses,
+        )
+    return anomalies
+
+
+def _places(members: Any) -> Array:
+    if isinstance(members, Messages):
+        return members.places()
+    return np.flatnonzero(members) if members.dtype == np.bool_ else np.asarray(members)
 
 
 def of_deliveries(facts: Facts, name: str, rows: Array, why: str, beyond: int = 0) -> Anomaly:
     """The anomaly of deliveries that are of no message of ours; `beyond`: how many more the auditor read."""
-    deliveries = facts.history.deliveries
-    received_ns = deliveries.received_ns[rows]
+    deliveries = facts.history.deliveries.pick(rows, "client", "message", "number", "received_ns", "corrupt")
+    received_ns = deliveries.received_ns
     witnesses = tuple(
         Witness(
             name,
             None if deliveries.corrupt[row] else int(deliveries.message[row]),
             f"delivery {deliveries.number[row]} to client {deliveries.client[row]} at "
-            f"{seconds(deliveries.received_ns[row])}: {why}",
+            f"{seconds(received_ns[row])}: {why}",
         )
-        for row in rows[:WITNESSES_MAX]
+        for row in range(min(len(rows), WITNESSES_MAX))
     )
     if beyond and len(witnesses) < WITNESSES_MAX:
         witnesses += (Witness(name, None, f"{beyond} read by the auditor: {why}"),)
     return Anomaly(name=name, count=len(rows) + beyond, first_ns=received_ns, last_ns=received_ns, witnesses=witnesses)
 
 
-def spans(facts: Facts, members: Array, places: Array) -> tuple[Array, Array]:
-    """(first, last) of each place in `places`, which are the members: first invoked, last settled or received."""
-    publications = facts.history.publications
+def _spans(facts: Facts, places: Array) -> tuple[Array, Array]:
+    """(first, last) of each of these places: first invoked, last settled or received."""
     first = np.full(len(places), np.iinfo(np.int64).max)
     last = np.full(len(places), NEVER)
-    rows = np.flatnonzero(members[facts.published])
-    at = np.searchsorted(places, facts.published[rows])
-    np.minimum.at(first, at, publications.invoked_ns[rows])
-    np.maximum.at(last, at, np.maximum(publications.completed_ns[rows], publications.invoked_ns[rows]))
-    rows = np.flatnonzero(members[facts.delivered])
-    at = np.searchsorted(places, facts.delivered[rows])
-    for column in ("received_ns", "handled_ns", "ack_invoked_ns", "settled_ns"):
-        np.maximum.at(last, at, facts.delivery(column)[rows])
+    members = marked(facts.places.count, places)
+    rows = facts.publications_of(members, "invoked_ns", "completed_ns")
+    at = np.searchsorted(places, rows.place)
+    np.minimum.at(first, at, rows.invoked_ns)
+    np.maximum.at(last, at, np.maximum(rows.completed_ns, rows.invoked_ns))
+    columns = ("received_ns", "handled_ns", "ack_invoked_ns", "settled_ns")
+    rows = facts.deliveries_of(members, *columns)
+    at = np.searchsorted(places, rows.place)
+    for column in columns:
+        np.maximum.at(last, at, rows[column])
     return first, np.maximum(last, first)
 
 
@@ -98,9 +128,23 @@ def seconds(ns: object) -> str:
     return f"{int(str(ns)) / 1e9:.3f} s"
 
 
-def story(facts: Facts, place: int) -> str:
-    """What happened to one message, in order: its publications, deliveries, what was read of it, its effect."""
-    events = sorted([*_publications(facts, place), *_deliveries(facts, place)])
+def stories(facts: Facts, places: Array) -> dict[int, str]:
+    """What happened to each of a few messages, in order: publications, deliveries, what was read of it, its effect."""
+    members = marked(facts.places.count, places)
+    events: dict[int, list[tuple[int, str]]] = {place: [] for place in places.tolist()}
+    for place, event in _publications(facts, facts.publications_of(members, *TABLES["publications"])):
+        events[place].append(event)
+    for place, event in _deliveries(facts.deliveries_of(members, *TABLES["deliveries"])):
+        events[place].append(event)
+    times = dict.fromkeys(events, 0)
+    for chunk in facts.history.effects.chunks("message", "count"):
+        at = facts.places.of(chunk.message)
+        for row in np.flatnonzero((at != NOWHERE) & members[at]).tolist():
+            times[int(at[row])] += int(chunk["count"][row])
+    return {place: _story(facts, place, sorted(events[place]), times[place]) for place in events}
+
+
+def _story(facts: Facts, place: int, events: list[tuple[int, str]], effects: int) -> str:
     told = [text for _, text in events[:_EVENTS_MAX]]
     if len(events) > _EVENTS_MAX:
         told.append(f"and {len(events) - _EVENTS_MAX} more")
@@ -111,15 +155,13 @@ def story(facts: Facts, place: int) -> str:
     ):
         if members[place]:
             told.append(where)
-    if facts.effect_count[place]:
-        told.append(f"effect in the sink x{facts.effect_count[place]}")
+    if effects:
+        told.append(f"effect in the sink x{effects}")
     return f"message {MessageId.unpack(int(facts.places.ids(np.array([place]))[0]))}: {'; '.join(told)}"
 
 
-def _publications(facts: Facts, place: int) -> list[tuple[int, str]]:
-    publications = facts.history.publications
-    events = []
-    for row in np.flatnonzero(facts.published == place):
+def _publications(facts: Facts, publications: Columns) -> Iterator[tuple[int, tuple[int, str]]]:
+    for row in range(publications.rows):
         outcome = Outcome(int(publications.outcome[row]))
         said = {Outcome.OK: "acked", Outcome.FAIL: "refused", Outcome.INFO: "never answered"}[outcome]
         if outcome is Outcome.OK and not publications.acknowledged_by[row]:
@@ -131,14 +173,14 @@ def _publications(facts: Facts, place: int) -> list[tuple[int, str]]:
         if error := facts.history.word(publications.error[row]):
             said += f" ({error})"
         invoked_ns = int(publications.invoked_ns[row])
-        events.append((invoked_ns, f"attempt {publications.attempt[row]} at {seconds(invoked_ns)} {said}"))
-    return events
+        yield (
+            int(publications.place[row]),
+            (invoked_ns, f"attempt {publications.attempt[row]} at {seconds(invoked_ns)} {said}"),
+        )
 
 
-def _deliveries(facts: Facts, place: int) -> list[tuple[int, str]]:
-    deliveries = facts.history.deliveries
-    events = []
-    for row in facts.rows[np.flatnonzero(facts.delivered == place)]:
+def _deliveries(deliveries: Columns) -> Iterator[tuple[int, tuple[int, str]]]:
+    for row in range(deliveries.rows):
         received_ns = int(deliveries.received_ns[row])
         text = (
             f"delivered to client {deliveries.client[row]} at {seconds(received_ns)} (attempt {deliveries.attempt[row]}"
@@ -154,5 +196,4 @@ def _deliveries(facts: Facts, place: int) -> list[tuple[int, str]]:
             text += f", acknowledged at {seconds(deliveries.ack_invoked_ns[row])}"
             if deliveries.settlement[row] == Outcome.OK:
                 text += f", confirmed at {seconds(deliveries.settled_ns[row])}"
-        events.append((received_ns, text))
-    return events
+        yield int(deliveries.place[row]), (received_ns, text)

@@ -37,13 +37,13 @@ def underloaded(history: History, load: Load) -> tuple[str, ...]:
     windows = quiet_windows(history)
     if not windows:
         return ("the run has no quiet phase, so nothing shows that the load was as offered",)
-    if len(load.offered_ns):
+    if load.offered:
         # Clients start to publish a moment after they are told to.
         first = windows[0]
-        began_ns = min(max(first.begin_ns, int(load.offered_ns[0])), first.begin_ns + _START_NS)
+        began_ns = min(max(first.begin_ns, load.offered.first_ns), first.begin_ns + _START_NS)
         windows[0] = Window(min(began_ns, first.end_ns), first.end_ns)
     length_s = sum(window.seconds for window in windows)
-    published = sum(load.count(load.offered_ns, window) for window in windows)
+    published = sum(load.offered.count(window) for window in windows)
     # A window may begin and end between two messages of each producer, whoever holds its slot.
     slots = len(np.unique(history.clients.slot[history.clients.role == history.word_number("producer")]))
     slack = 1 + max(slots, 1) * len(windows)

@@ -81,10 +81,17 @@ def _connected(history: History, consumer: int) -> bool:
 
 def _full(history: History, consumer: int) -> bool:
     """Whether it holds, of its last connection, as many unsettled deliveries as it may."""
-    terms, deliveries = history.terms, history.deliveries
+    terms = history.terms
     room = terms.settings.get("prefetch")
-    rows = np.flatnonzero(deliveries.client == consumer)
-    if terms.ack == AckKind.AUTOMATIC or not isinstance(room, int) or len(rows) == 0:
+    if terms.ack == AckKind.AUTOMATIC or not isinstance(room, int):
         return False
-    rows = rows[deliveries.epoch[rows] == deliveries.epoch[rows].max()]
-    return int((deliveries.ack_invoked_ns[rows] == NEVER).sum()) >= room
+    latest, held, any_row = 0, 0, False
+    for chunk in history.deliveries.chunks("client", "epoch", "ack_invoked_ns"):
+        own = chunk.client == consumer
+        if not own.any():
+            continue
+        any_row, epochs = True, chunk.epoch[own]
+        if (newest := int(epochs.max())) > latest:
+            latest, held = newest, 0
+        held += int((chunk.ack_invoked_ns[own][epochs == latest] == NEVER).sum())
+    return any_row and held >= room

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.history.columns import NEVER
-from harness.history.history import Array, History, Table
+from harness.history.history import Array, Columns, History, Table
 from harness.operation import Outcome
 
 LAST_NS = 1_000_000_000
@@ -35,42 +36,78 @@ class Window:
         return (times_ns >= self.begin_ns) & (times_ns <= self.end_ns)
 
 
+class Times:
+    """Times of one kind of event, in blocks: of each block its first and last time and how many there are. A block that
+    a window cuts is read again, and looked at."""
+
+    __slots__ = ("_blocks", "_read")
+
+    def __init__(self, table: Table, columns: Sequence[str], of: Callable[[Columns], Array]) -> None:
+        self._read = lambda number: of(table.chunk(number, *columns))
+        self._blocks: list[tuple[int, int, int, int]] = []
+        for number in range(table.chunk_count):
+            times_ns = self._read(number)
+            if len(times_ns):
+                self._blocks.append((int(times_ns.min()), int(times_ns.max()), len(times_ns), number))
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._blocks)
+
+    @property
+    def first_ns(self) -> int:
+        """The earliest."""
+        return min(first_ns for first_ns, *_ in self._blocks)
+
+    def count(self, window: Window) -> int:
+        """How many lie in a window."""
+        total = 0
+        for first_ns, last_ns, count, number in self._blocks:
+            if window.begin_ns <= first_ns and last_ns <= window.end_ns:
+                total += count
+            elif window.begin_ns <= last_ns and first_ns <= window.end_ns:
+                total += int(window.contains(self._read(number)).sum())
+        return total
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Times of attempts, first attempts, and good answers, each ascending."""
+    """Times of attempts, first attempts, and good answers."""
 
-    attempts_ns: Array
-    offered_ns: Array
-    good_ns: Array
+    attempts: Times
+    offered: Times
+    good: Times
 
     @classmethod
     def of(cls, history: History) -> Load:
         """The load of a history."""
         publications = history.publications
-        ok = publications.outcome == Outcome.OK
-        unsent = never_handed_over(publications)
-        due_ns = np.where(publications.invoked_ns != NEVER, publications.invoked_ns, publications.intended_ns)
+        due, answer = ("invoked_ns", "intended_ns"), ("completed_ns", "outcome")
         return cls(
-            attempts_ns=_ascending(due_ns),
-            offered_ns=_ascending(due_ns[(publications.attempt == 1) & ~unsent]),
-            good_ns=_ascending(publications.completed_ns[ok]),
+            attempts=Times(publications, due, _due_ns),
+            offered=Times(publications, (*due, *answer, "attempt"), _offered_ns),
+            good=Times(publications, answer, lambda chunk: chunk.completed_ns[chunk.outcome == Outcome.OK]),
         )
 
-    def rate(self, times_ns: Array, window: Window) -> float:
+    def rate(self, times: Times, window: Window) -> float:
         """Events a second in a window; 0 in an empty one."""
-        return _count(times_ns, window) / window.seconds if window.seconds else 0.0
+        return times.count(window) / window.seconds if window.seconds else 0.0
 
-    def best_rate(self, times_ns: Array, window: Window) -> float:
+    def best_rate(self, times: Times, window: Window) -> float:
         """The rate of the whole window or of its last second, whichever is higher."""
         last = Window(max(window.begin_ns, window.end_ns - LAST_NS), window.end_ns)
-        return max(self.rate(times_ns, window), self.rate(times_ns, last))
-
-    def count(self, times_ns: Array, window: Window) -> int:
-        """Events in a window."""
-        return _count(times_ns, window)
+        return max(self.rate(times, window), self.rate(times, last))
 
 
-def never_handed_over(publications: Table) -> Array:
+def _due_ns(publications: Columns) -> Array:
+    return np.where(publications.invoked_ns != NEVER, publications.invoked_ns, publications.intended_ns)
+
+
+def _offered_ns(publications: Columns) -> Array:
+    return _due_ns(publications)[(publications.attempt == 1) & ~never_handed_over(publications)]
+
+
+def never_handed_over(publications: Columns) -> Array:
     """Attempts for which there was no connection or no room: refused in the instant in which they fell due."""
     refused = publications.outcome == Outcome.FAIL
     return np.asarray(refused & (publications.completed_ns == publications.invoked_ns))
@@ -87,14 +124,3 @@ def phase_windows(history: History, name: str) -> list[Window]:
     rows = np.flatnonzero(phases.phase == history.word_number(name))
     windows = [Window(int(phases.begin_ns[row]), int(phases.end_ns[row])) for row in rows]
     return sorted(windows, key=lambda window: window.begin_ns)
-
-
-def _ascending(times_ns: Array) -> Array:
-    # Each client's times ascend already: a stable sort merges such runs.
-    return times_ns if np.all(times_ns[1:] >= times_ns[:-1]) else np.sort(times_ns, kind="stable")
-
-
-def _count(times_ns: Array, window: Window) -> int:
-    first = np.searchsorted(times_ns, window.begin_ns, side="left")
-    last = np.searchsorted(times_ns, window.end_ns, side="right")
-    return max(int(last - first), 0)

@@ -6,11 +6,11 @@ indexed by place, so that the algebra of anomalies is numpy's: `acked & ~dischar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from harness.history.history import Array
+from harness.history.history import CHUNK_ROWS, Array
 from harness.operation import SEQUENCE_BITS, SEQUENCE_MAX
 
 NOWHERE = -1
@@ -23,7 +23,7 @@ _BLOCK = 1 << 15
 
 
 class Places:
-    """The places of the messages that `ids` (packed, in any order, repeated or not) name.
+    """The places of the messages that `ids` name: packed, in any order, repeated or not; or what yields arrays of them.
 
     Dense ids become places by arithmetic alone. Where ids are so sparse that the holes between them would cost more
     than `4 x rows + 4096` places, they are sorted instead; nobody sees a difference but in speed.
@@ -31,23 +31,15 @@ class Places:
 
     __slots__ = ("_base", "_low", "_producers", "_shift", "_size", "_sorted", "count")
 
-    def __init__(self, ids: Array) -> None:
-        packed = ids.view(np.int64)
-        producers = packed >> SEQUENCE_BITS
-        sequences = packed & SEQUENCE_MAX
+    def __init__(self, ids: Array | Callable[[], Iterable[Array]]) -> None:
+        parts = ids if callable(ids) else lambda: _in_blocks(ids)
         self._sorted: Array | None = None
-        numbers = int(producers.max()) + 1 if len(packed) else 0
-        if (len(packed) and int(producers.min()) < 0) or numbers > _SPARSE_FREE + len(packed):
-            self._sort(packed)
+        extents = _extents(parts())
+        if extents is None:
+            self._sort(parts())
             return
-        low = np.full(numbers, SEQUENCE_MAX + 1, np.int64)
-        high = np.full(numbers, -1, np.int64)
-        np.minimum.at(low, producers, sequences)
-        np.maximum.at(high, producers, sequences)
+        low, high = extents
         size = np.maximum(high - low + 1, 0)
-        if int(size.sum()) > _SPARSE_FACTOR * len(packed) + _SPARSE_FREE:
-            self._sort(packed)
-            return
         self._low = low
         self._size = size
         self._base = np.cumsum(size) - size
@@ -55,8 +47,9 @@ class Places:
         self._producers = np.flatnonzero(size)
         self.count = int(size.sum())
 
-    def _sort(self, packed: Array) -> None:
-        self._sorted = np.unique(packed.view(np.uint64))
+    def _sort(self, parts: Iterable[Array]) -> None:
+        distinct = [np.unique(part.view(np.uint64)) for part in parts]
+        self._sorted = np.unique(np.concatenate(distinct))
         self.count = len(self._sorted)
 
     def of(self, ids: Array) -> Array:
@@ -67,12 +60,19 @@ class Places:
             found = np.minimum(np.searchsorted(self._sorted, ids), self.count - 1)
             return np.where(self._sorted[found] == ids, found, NOWHERE)
         packed = ids.view(np.int64)
-        producers = packed >> SEQUENCE_BITS
-        known = (producers >= 0) & (producers < len(self._size))
-        producers = np.where(known, producers, 0)
-        offset = (packed & SEQUENCE_MAX) - self._low[producers]
-        known &= (offset >= 0) & (offset < self._size[producers])
-        return np.where(known, self._base[producers] + offset, NOWHERE)
+        found = np.empty(len(packed), np.int64)
+        for begin in range(0, len(packed), _BLOCK):
+            some = packed[begin : begin + _BLOCK]
+            producers = some >> SEQUENCE_BITS
+            sequences = some & SEQUENCE_MAX
+            offset = sequences - self._low.take(producers, mode="clip")
+            known = (producers >= 0) & (producers < len(self._size))
+            known &= (offset >= 0) & (offset < self._size.take(producers, mode="clip"))
+            offset += self._base.take(producers, mode="clip")
+            if not known.all():
+                offset[~known] = NOWHERE
+            found[begin : begin + _BLOCK] = offset
+        return found
 
     def near(self, ids: Array) -> Array:
         """The place of each id that has one; of any other some number, which may be no place. Half the cost of `of`,
@@ -97,22 +97,47 @@ class Places:
         sequences = places - self._base[which] + self._low[which]
         return np.asarray((which << SEQUENCE_BITS) | sequences, np.uint64)
 
-    def neighbours(self, places: Array, present: Array) -> tuple[Array, Array]:
-        """For each place: whether `present` (a set) holds an earlier, and a later, one of the same producer."""
-        there = np.flatnonzero(present)
-        if len(there) == 0:
-            nothing = np.zeros(len(places), np.bool_)
-            return nothing, nothing.copy()
-        producers = self.ids(places) >> np.uint64(SEQUENCE_BITS)
-        others = self.ids(there) >> np.uint64(SEQUENCE_BITS)
-        below, beyond = np.searchsorted(there, places), np.searchsorted(there, places, side="right")
-        earlier = (below > 0) & (others[np.maximum(below - 1, 0)] == producers)
-        later = (beyond < len(there)) & (others[np.minimum(beyond, len(there) - 1)] == producers)
-        return earlier, later
+    def extent(self, places: Array) -> tuple[Array, Array]:
+        """Of each place's producer: its first place, and the first place after its last."""
+        if self._sorted is None:
+            which = self._producer_at(places)
+            return self._base[which], self._base[which] + self._size[which]
+        owner = self._sorted[places] >> np.uint64(SEQUENCE_BITS)
+        bounds = [
+            np.searchsorted(self._sorted, (owner + np.uint64(more)) << np.uint64(SEQUENCE_BITS)) for more in (0, 1)
+        ]
+        return bounds[0], bounds[1]
 
     def _producer_at(self, places: Array) -> Array:
         bases = self._base[self._producers]
         return np.asarray(self._producers[np.searchsorted(bases, places, side="right") - 1])
+
+
+def _in_blocks(ids: Array) -> Iterator[Array]:
+    for begin in range(0, len(ids), CHUNK_ROWS):
+        yield ids[begin : begin + CHUNK_ROWS]
+
+
+def _extents(parts: Iterable[Array]) -> tuple[Array, Array] | None:
+    """The least and the greatest sequence of each producer, by its number; None where ids are too sparse for that."""
+    low = np.empty(0, np.int64)
+    high = np.empty(0, np.int64)
+    rows = 0
+    for part in parts:
+        rows += len(part)
+        packed = part.view(np.int64)
+        producers, sequences = packed >> SEQUENCE_BITS, packed & SEQUENCE_MAX
+        starts = np.concatenate([[0], np.flatnonzero(producers[1:] != producers[:-1]) + 1])
+        owners = producers[starts]
+        if int(owners.min()) < 0 or int(owners.max()) >= _SPARSE_FREE + rows:
+            return None
+        if (more := int(owners.max()) + 1 - len(low)) > 0:
+            low = np.concatenate([low, np.full(more, SEQUENCE_MAX + 1)])
+            high = np.concatenate([high, np.full(more, -1)])
+        np.minimum.at(low, owners, np.minimum.reduceat(sequences, starts))
+        np.maximum.at(high, owners, np.maximum.reduceat(sequences, starts))
+    sparse = int(np.maximum(high - low + 1, 0).sum()) > _SPARSE_FACTOR * rows + _SPARSE_FREE
+    return None if sparse else (low, high)
 
 
 def marked(count: int, places: Array) -> Array:

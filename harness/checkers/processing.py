@@ -31,11 +31,9 @@ def check(facts: Facts) -> ProcessingFindings:
     """Find every anomaly of processing."""
     if not applies(facts):
         return ProcessingFindings(anomalies={}, counts={})
-    effect = facts.effect_count > 0
-    missing = ~effect & ~facts.owed
+    missing = ~facts.effect & ~facts.owed
     unprocessed = facts.received & missing
     never_processed = facts.believed & ~facts.received & missing
-    duplicate_effect = facts.effect_count > 1
     return ProcessingFindings(
         anomalies={
             "unprocessed": of_messages(
@@ -45,8 +43,8 @@ def check(facts: Facts) -> ProcessingFindings:
                 facts, "never_processed", never_processed, "its publish was OK, nobody received it, no effect"
             ),
             "duplicate_effect": of_messages(
-                facts, "duplicate_effect", duplicate_effect, "the sink holds its effect more than once"
+                facts, "duplicate_effect", facts.effect_again, "the sink holds its effect more than once"
             ),
         },
-        counts={"effects": int(effect.sum())},
+        counts={"effects": facts.effect.sum()},
     )

@@ -13,12 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from harness.checkers.facts import Facts
+from harness.checkers.gathering import whole
 from harness.history.columns import NEVER
-from harness.history.history import Array, Table
+from harness.history.history import Array, Columns, Table
 from harness.history.terms import InjectionTerms
 from harness.operation import AckKind, AcknowledgedBy, Outcome
 
-_NO_TIME = np.iinfo(np.int64).max
+_PUBLISHED = ("client", "epoch", "message", "attempt", "invoked_ns", "completed_ns", "outcome")
+_RECEIVED = ("client", "epoch", "received_ns", "handled_ns", "ack_kind", "ack_invoked_ns", "settled_ns")
 _EPOCH_BITS = 16
 GIVEN_UP_S = 5.0
 """A publish without any answer for so long is given up, and no longer under way, where the terms do not say."""
@@ -77,38 +79,52 @@ class Risks:
         return int((told if isinstance(told, int | float) else GIVEN_UP_S) * 1e9)
 
     def _unanswered(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
-        publications = self._publications
-        invoked_ns = publications.invoked_ns
-        rows = np.flatnonzero(
-            (invoked_ns >= bit_ns - self._longest_ns) & (invoked_ns <= bit_ns) & (publications.outcome != Outcome.FAIL)
+        rows = self._publications.select(
+            lambda chunk: (
+                (chunk.invoked_ns >= bit_ns - self._longest_ns)
+                & (chunk.invoked_ns <= bit_ns)
+                & (chunk.outcome != Outcome.FAIL)
+                & ((chunk.completed_ns == NEVER) | (chunk.completed_ns >= bit_ns))
+                & ((chunk.completed_ns != NEVER) | (chunk.invoked_ns >= bit_ns - self._given_up_ns))
+                & np.isin(chunk.client, hit)
+            ),
+            *_PUBLISHED,
         )
-        rows = rows[np.isin(publications.client[rows], hit)]
-        completed_ns = publications.completed_ns[rows]
-        open_still = (completed_ns == NEVER) | (completed_ns >= bit_ns)
-        given_up = (completed_ns == NEVER) & (invoked_ns[rows] < bit_ns - self._given_up_ns)
-        rows = rows[open_still & ~given_up]
-        rows = rows[self._latest_attempt(rows, bit_ns)]
-        return int(self._lives(publications, rows, invoked_ns, self._published_from, asked_ns).sum())
+        under_way = self._latest_attempt(rows, bit_ns)
+        return int((under_way & self._lives(rows, rows.invoked_ns, self._published_from, asked_ns)).sum())
 
     @cached_property
     def _longest_ns(self) -> int:
         """No publish that took longer than this can have been under way: bounds what has to be looked at."""
-        took_ns = self._publications.completed_ns - self._publications.invoked_ns
-        answered = self._publications.completed_ns != NEVER
-        return max(int(took_ns[answered].max()) if answered.any() else 0, self._given_up_ns)
+        longest_ns = self._given_up_ns
+        for chunk in self._publications.chunks("invoked_ns", "completed_ns"):
+            took_ns = (chunk.completed_ns - chunk.invoked_ns)[chunk.completed_ns != NEVER]
+            longest_ns = max(longest_ns, int(took_ns.max()) if len(took_ns) else 0)
+        return longest_ns
 
-    def _latest_attempt(self, rows: Array, bit_ns: int) -> Array:
+    def _latest_attempt(self, rows: Columns, bit_ns: int) -> Array:
         """Which of these publications had not been followed by a further attempt of their message when it bit."""
-        attempts, published = self._publications.attempt, self._facts.published
-        if len(attempts) == 0 or attempts.max() <= 1:
-            return np.ones(len(rows), np.bool_)
-        latest = np.zeros(self._facts.places.count, np.int64)
-        before = self._publications.invoked_ns <= bit_ns
-        np.maximum.at(latest, published[before], attempts[before])
-        return np.asarray(attempts[rows] == latest[published[rows]])
+        followed = self._publications.select(
+            lambda chunk: (
+                (chunk.attempt > 1) & (chunk.invoked_ns <= bit_ns) & np.isin(chunk.message, rows.message)
+                if (chunk.attempt > 1).any()
+                else np.zeros(chunk.rows, np.bool_)
+            ),
+            *("message", "attempt", "invoked_ns"),
+        )
+        messages, which = np.unique(rows.message, return_inverse=True)
+        latest = np.zeros(len(messages), np.int64)
+        np.maximum.at(latest, which, rows.attempt)
+        np.maximum.at(latest, np.searchsorted(messages, followed.message), followed.attempt)
+        return np.asarray(rows.attempt == latest[which])
 
     def _unsettled(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
-        deliveries = self._deliveries
+        rows = self._deliveries.select(
+            lambda chunk: self._open_still(chunk, bit_ns) & np.isin(chunk.client, hit), *_RECEIVED
+        )
+        return int(self._lives(rows, rows.received_ns, self._received_from, asked_ns).sum())
+
+    def _open_still(self, deliveries: Columns, bit_ns: int) -> Array:
         settled_ns = np.where(
             deliveries.ack_kind == AckKind.CONFIRMED, deliveries.settled_ns, deliveries.ack_invoked_ns
         )
@@ -118,75 +134,81 @@ class Risks:
             # What was never done although its client went on is given up: not done long ago, it is not under way.
             never = (deliveries.handled_ns == NEVER) & (deliveries.received_ns >= bit_ns - self._given_up_ns)
             open_still |= never | (deliveries.handled_ns >= bit_ns)
-        rows = np.flatnonzero((deliveries.received_ns <= bit_ns) & open_still)
-        rows = rows[np.isin(deliveries.client[rows], hit)]
-        return int(self._lives(deliveries, rows, deliveries.received_ns, self._received_from, asked_ns).sum())
+        return (deliveries.received_ns <= bit_ns) & open_still
 
     def _in_flight(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         """Messages published and not received when it bit. What a later one had overtaken by then is lost already."""
-        publications, published = self._publications, self._facts.published
-        rows = np.flatnonzero((publications.invoked_ns <= bit_ns) & (publications.outcome != Outcome.FAIL))
-        producers = hit[np.isin(hit, publications.client)]
-        if len(producers):  # to which consumer a message is on its way, nobody knows
-            rows = rows[np.isin(publications.client[rows], producers)]
-        received_ns = self._first_receipts_ns[published[rows]]
-        arrived = received_ns <= bit_ns
-        newest_ns = int(publications.invoked_ns[rows[arrived]].max()) if arrived.any() else NEVER
-        waiting = ~arrived & ((received_ns != _NO_TIME) | (publications.invoked_ns[rows] > newest_ns))
-        rows = rows[waiting]
-        rows = rows[self._lives(publications, rows, publications.invoked_ns, self._published_from, asked_ns)]
-        return len(np.unique(published[rows]))
+        producers = hit[np.isin(hit, np.array(sorted(self._published_from), hit.dtype))]
+        arrived = self._arrived(bit_ns)
+        places, received = self._facts.places, self._facts.received
 
-    @cached_property
-    def _first_receipts_ns(self) -> Array:
-        times = np.full(self._facts.places.count, _NO_TIME)
-        np.minimum.at(times, self._facts.delivered, self._facts.delivery("received_ns"))
-        return times
+        def published(chunk: Columns) -> Array:
+            mask = (chunk.invoked_ns <= bit_ns) & (chunk.outcome != Outcome.FAIL)
+            # To which consumer a message is on its way, nobody knows.
+            return mask & np.isin(chunk.client, producers) if len(producers) else mask
+
+        newest_ns = NEVER
+        for chunk in self._publications.chunks(*_PUBLISHED):
+            there = chunk.invoked_ns[published(chunk) & arrived[places.of(chunk.message)]]
+            newest_ns = max(newest_ns, int(there.max()) if len(there) else NEVER)
+
+        def waiting(chunk: Columns) -> Array:
+            at = places.of(chunk.message)
+            return published(chunk) & ~arrived[at] & (received[at] | (chunk.invoked_ns > newest_ns))
+
+        rows = self._publications.select(waiting, *_PUBLISHED)
+        alive = self._lives(rows, rows.invoked_ns, self._published_from, asked_ns)
+        return len(np.unique(rows.message[alive]))
+
+    def _arrived(self, bit_ns: int) -> Array:
+        """Which messages had been received by then, by place."""
+        arrived = np.zeros(self._facts.places.count, np.bool_)
+        for chunk in self._deliveries.chunks("message", "corrupt", "foreign", "received_ns"):
+            mask, places = whole(self._facts.gathered, chunk)
+            arrived[places[chunk.received_ns[mask] <= bit_ns]] = True
+        return arrived
 
     # ---- does its connection still live? -----------------------------------------------------------------------------
 
     @cached_property
     def _published_from(self) -> dict[int, list[tuple[int, int]]]:
-        return _epochs(self._publications, self._publications.invoked_ns)
+        return _epochs(self._publications, "invoked_ns")
 
     @cached_property
     def _received_from(self) -> dict[int, list[tuple[int, int]]]:
-        return _epochs(self._deliveries, self._deliveries.received_ns)
+        return _epochs(self._deliveries, "received_ns")
 
-    def _lives(
-        self, table: Table, rows: Array, began_ns: Array, epochs: dict[int, list[tuple[int, int]]], asked_ns: int
-    ) -> Array:
+    def _lives(self, rows: Columns, began_ns: Array, epochs: dict[int, list[tuple[int, int]]], asked_ns: int) -> Array:
         """Which of these operations had a living client, and its current connection, just before the fault was asked
         for. A connection or client that ended after that moment ended by the fault."""
         history = self._facts.history
         health, ends = history.health, history.clients
         lost_word = history.word_number("lost")
-        clients = table.client[rows]
-        alive = np.ones(len(rows), np.bool_)
-        for client in np.unique(clients):
-            mine = clients == client
+        alive = np.ones(rows.rows, np.bool_)
+        for client in np.unique(rows.client):
+            mine = rows.client == client
             current = max((epoch for first_ns, epoch in epochs[int(client)] if first_ns <= asked_ns), default=0)
-            alive[mine] &= table.epoch[rows[mine]] >= current
+            alive[mine] &= rows.epoch[mine] >= current
             lost = (health.client == client) & (health.state == lost_word) & (health.time_ns < asked_ns)
             if lost.any():
-                alive[mine] &= began_ns[rows[mine]] > health.time_ns[lost].max()
+                alive[mine] &= began_ns[mine] > health.time_ns[lost].max()
             ended = ends.end_ns[ends.client == client]
             if len(ended) and ended[0] != NEVER and ended[0] < asked_ns:
                 alive[mine] = False
         return alive
 
 
-def _epochs(table: Table, times_ns: Array) -> dict[int, list[tuple[int, int]]]:
+def _epochs(table: Table, times: str) -> dict[int, list[tuple[int, int]]]:
     """Of each client: (first time, epoch) of its connections."""
-    if table.rows == 0:
-        return {}
-    code = (table.client.astype(np.int64) << _EPOCH_BITS) | table.epoch
-    starts = np.concatenate([[0], np.flatnonzero(code[1:] != code[:-1]) + 1])
-    connections, which = np.unique(code[starts], return_inverse=True)
-    firsts_ns = np.full(len(connections), _NO_TIME)
-    np.minimum.at(firsts_ns, which, np.minimum.reduceat(times_ns, starts))
+    firsts_ns: dict[int, int] = {}
+    for chunk in table.chunks("client", "epoch", times):
+        code = (chunk.client.astype(np.int64) << _EPOCH_BITS) | chunk.epoch
+        starts = np.concatenate([[0], np.flatnonzero(code[1:] != code[:-1]) + 1])
+        first_ns = np.minimum.reduceat(chunk[times], starts)
+        for connection, began_ns in zip(code[starts].tolist(), first_ns.tolist(), strict=True):
+            firsts_ns[connection] = min(firsts_ns.get(connection, began_ns), began_ns)
     epochs: dict[int, list[tuple[int, int]]] = {}
-    for connection, first_ns in zip(connections.tolist(), firsts_ns.tolist(), strict=True):
+    for connection, began_ns in sorted(firsts_ns.items()):
         client, epoch = connection >> _EPOCH_BITS, connection & ((1 << _EPOCH_BITS) - 1)
-        epochs.setdefault(client, []).append((first_ns, epoch))
+        epochs.setdefault(client, []).append((began_ns, epoch))
     return epochs

@@ -161,7 +161,7 @@ def _left_over(facts: Facts) -> Iterable[str]:
     terms = facts.history.terms
     if not terms.drained:
         return
-    if owed := int(facts.owed.sum()):
+    if owed := facts.owed.sum():
         yield f"the system was called drained, and then the auditor found {owed} messages that it still owes"
     for counter in terms.counters:
         if counter.name in ("undelivered", "unsettled") and counter.value:
@@ -260,20 +260,20 @@ def _trial(facts: Facts, load: Load, risks: Risks, together: Sequence[InjectionT
         phase = Window(before[-1].begin_ns, min(before[-1].end_ns, window.begin_ns))
         # The first quiet phase has nothing to recover from: it is judged by all of its time.
         rate = load.rate if len(before) == 1 else load.best_rate
-        rates["before_hz"] = rate(load.attempts_ns, phase)
-        rates["good_before_hz"] = rate(load.good_ns, phase)
+        rates["before_hz"] = rate(load.attempts, phase)
+        rates["good_before_hz"] = rate(load.good, phase)
     else:
         reasons.append(f"no quiet phase came before {called}")
     if after:
         recovered = all(one.recovered_ns is not None for one in together)
         begin_ns = max(after[0].begin_ns, window.end_ns) if recovered else after[0].begin_ns
         phase = Window(begin_ns, after[0].end_ns)
-        rates["after_hz"] = load.best_rate(load.attempts_ns, phase)
-        rates["good_after_hz"] = load.best_rate(load.good_ns, phase)
+        rates["after_hz"] = load.best_rate(load.attempts, phase)
+        rates["good_after_hz"] = load.best_rate(load.good, phase)
     else:
         reasons.append(f"no quiet phase came after {called}")
     held = Window(window.begin_ns, mended_ns)
-    rates["during_hz"] = load.rate(load.attempts_ns, held)
+    rates["during_hz"] = load.rate(load.attempts, held)
     floors = dict.fromkeys(rates, terms.floor_hz)
     floors["during_hz"] *= _producers_alive(history, held)
     reasons.extend(_below_floor(rates, floors, called))
@@ -351,8 +351,8 @@ def _undisturbed(history: History, load: Load) -> Trial:
     reasons: list[str] = []
     slowest = slowest_good = float("inf")
     for phase in quiet:
-        slowest = min(slowest, load.rate(load.attempts_ns, phase))
-        slowest_good = min(slowest_good, load.rate(load.good_ns, phase))
+        slowest = min(slowest, load.rate(load.attempts, phase))
+        slowest_good = min(slowest_good, load.rate(load.good, phase))
     for what, rate in (("load fell to", slowest), ("publishes that ended well fell to", slowest_good)):
         if rate < history.terms.floor_hz:
             reasons.append(f"{what} {rate:.0f}/s in a quiet phase; floor {history.terms.floor_hz:.0f}/s")

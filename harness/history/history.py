@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,38 +16,30 @@ from harness.history.terms import Terms
 Array = NDArray[Any]
 
 
-class Table(Mapping[str, Array]):
-    """Columns of equal length, by name; also readable as attributes: `history.publications.message`.
+CHUNK_ROWS = 1 << 18
+"""Rows of a table that are looked at together: what several passes leave to one another stays in the cache."""
 
-    Raises ValueError for unknown, missing or unequal columns, naming them. Columns are read-only.
-    """
 
-    __slots__ = ("_columns", "name")
+class Columns(Mapping[str, Array]):
+    """Columns of equal length, by name; also readable as attributes. `first`: the number of the first row in its
+    table, where these are rows that follow each other."""
 
-    def __init__(self, name: str, columns: Mapping[str, Any]) -> None:
-        known = TABLES[name]
-        if strange := sorted(set(columns) - set(known)):
-            raise ValueError(f"table {name}: unknown columns {strange}")
-        if missing := [column for column in known if column not in columns]:
-            raise ValueError(f"table {name}: missing columns {missing}")
+    __slots__ = ("_columns", "first", "name", "rows")
+
+    def __init__(self, name: str, columns: Mapping[str, Array], rows: int, first: int = 0) -> None:
         self.name = name
-        self._columns: dict[str, Array] = {}
-        for column, meaning in known.items():
-            array = np.ascontiguousarray(columns[column], dtype=meaning.type)
-            array.flags.writeable = False
-            self._columns[column] = array
-        lengths = {column: len(array) for column, array in self._columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"table {name}: columns of unequal length: {lengths}")
+        self.first = first
+        self.rows = rows
+        self._columns = columns
 
     def __getitem__(self, column: str) -> Array:
         return self._columns[column]
 
     def __getattr__(self, column: str) -> Array:
         try:
-            return self._columns[column]
+            return self[column]
         except KeyError:
-            raise AttributeError(f"table {self.name} has no column {column!r}") from None
+            raise AttributeError(f"table {self.name} has no column {column!r} here") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -54,19 +47,137 @@ class Table(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._columns)
 
+
+class Table(Columns):
+    """A whole table: `history.publications.message`.
+
+    Raises ValueError for unknown, missing or unequal columns, naming them. Columns are read-only.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, columns: Mapping[str, Any]) -> None:
+        known = TABLES[name]
+        if strange := sorted(set(columns) - set(known)):
+            raise ValueError(f"table {name}: unknown columns {strange}")
+        if missing := [column for column in known if column not in columns]:
+            raise ValueError(f"table {name}: missing columns {missing}")
+        whole: dict[str, Array] = {}
+        for column, meaning in known.items():
+            array = np.ascontiguousarray(columns[column], dtype=meaning.type)
+            array.flags.writeable = False
+            whole[column] = array
+        lengths = {column: len(array) for column, array in whole.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"table {name}: columns of unequal length: {lengths}")
+        super().__init__(name, whole, rows=next(iter(lengths.values())))
+
+    def chunks(self, *columns: str) -> Iterator[Columns]:
+        """These columns (none named: all) of all rows, in order, a chunk at a time."""
+        for number in range(self.chunk_count):
+            yield self.chunk(number, *columns)
+
     @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self._columns.values())))
+    def chunk_rows(self) -> int:
+        """Rows of each chunk but the last, which may have fewer."""
+        return CHUNK_ROWS
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks it has."""
+        return -(-self.rows // self.chunk_rows)
+
+    def chunk(self, number: int, *columns: str) -> Columns:
+        """These columns (none named: all) of one chunk."""
+        first = number * self.chunk_rows
+        end = min(first + self.chunk_rows, self.rows)
+        return Columns(self.name, {name: self[name][first:end] for name in columns or self}, end - first, first)
+
+    def select(self, wanted: Callable[[Columns], Array], *columns: str) -> Columns:
+        """These columns of the rows that `wanted` (a mask, of a chunk of these columns) says, with their numbers as
+        the column "row". Holds no more than a chunk and what it selects."""
+        found: dict[str, list[Array]] = {name: [np.empty(0, TABLES[self.name][name].type)] for name in columns}
+        rows = [np.empty(0, np.int64)]
+        for chunk in self.chunks(*columns):
+            chosen = np.flatnonzero(wanted(chunk))
+            if len(chosen):
+                rows.append(chosen + chunk.first)
+                for name in columns:
+                    found[name].append(chunk[name][chosen])
+        selected = {name: np.concatenate(parts) for name, parts in found.items()}
+        selected["row"] = np.concatenate(rows)
+        return Columns(self.name, selected, len(selected["row"]))
+
+    def pick(self, rows: Array, *columns: str) -> Columns:
+        """These columns of the rows with these numbers, which ascend."""
+        found: dict[str, list[Array]] = {name: [np.empty(0, TABLES[self.name][name].type)] for name in columns}
+        numbers = rows // self.chunk_rows
+        for number in np.unique(numbers).tolist():
+            chunk = self.chunk(number, *columns)
+            for name in columns:
+                found[name].append(chunk[name][rows[numbers == number] - chunk.first])
+        return Columns(self.name, {name: np.concatenate(parts) for name, parts in found.items()}, len(rows))
 
     def where(self, mask: Array) -> Table:
         """The rows that a boolean mask (or an index array) selects."""
-        return Table(self.name, {column: array[mask] for column, array in self._columns.items()})
+        return Table(self.name, {column: array[mask] for column, array in self.items()})
 
     @classmethod
     def empty(cls, name: str) -> Table:
         """The table without rows."""
         return cls(name, {column: np.empty(0, meaning.type) for column, meaning in TABLES[name].items()})
+
+
+class Source(Protocol):
+    """Where the rows of a large table come from: `rows` of them, `chunk_rows` at a time."""
+
+    rows: int
+    chunk_rows: int
+
+    def read(self, chunk: int, column: str) -> Array:
+        """A column of the chunk with that number, from 0 up."""
+
+
+class LargeTable(Table):
+    """A table that is not held in memory: chunks of it are read when they are asked for.
+
+    A whole column (`table.message`) can be had too, and is laid out in an unlinked temporary file: for who is not
+    worried by its size.
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(self, name: str, source: Source) -> None:
+        Columns.__init__(self, name, {}, source.rows)
+        self._source = source
+
+    @property
+    def chunk_rows(self) -> int:
+        """As its source has them."""
+        return self._source.chunk_rows
+
+    def chunk(self, number: int, *columns: str) -> Columns:
+        """As of any table; nothing of it stays in memory."""
+        first = number * self.chunk_rows
+        read = {column: self._source.read(number, column) for column in columns or self}
+        return Columns(self.name, read, min(self.chunk_rows, self.rows - first), first)
+
+    def __getitem__(self, column: str) -> Array:
+        known = cast(dict[str, Array], self._columns)
+        if column not in known:
+            with tempfile.TemporaryFile(prefix="assay-column-") as file:
+                whole = np.memmap(file, TABLES[self.name][column].type, "w+", shape=(self.rows,))
+            for chunk in self.chunks(column):
+                whole[chunk.first : chunk.first + chunk.rows] = chunk[column]
+            whole.flags.writeable = False
+            known[column] = whole
+        return known[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(TABLES[self.name])
+
+    def __len__(self) -> int:
+        return len(TABLES[self.name])
 
 
 @dataclass(frozen=True, slots=True)

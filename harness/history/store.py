@@ -3,9 +3,7 @@
 *Frozen*: `format.json` is there. It is written last, so a directory that has it is whole, and one that has only
 journals and proceedings belongs to a run that goes on, or whose harness ended first. Nothing in it is a pickle.
 
-A table is a zip of `.npy` members, one a column. An 8-byte column is stored as the differences between neighbours
-(its member ends in `.delta`; the running sum, wrapping at 64 bits, gives it back): times and ids hardly change from
-row to row, and shrink to a few bytes.
+How a table lies in its file is said in harness/history/tables.py. Runs of format 1 are still read.
 """
 
 from __future__ import annotations
@@ -13,34 +11,27 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import io
 import json
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from harness.errors import Refused, Trouble
 from harness.history import proceedings
-from harness.history.columns import TABLES, Column
-from harness.history.history import Array, History, Table
+from harness.history.columns import TABLES
+from harness.history.history import CHUNK_ROWS, History, Table
+from harness.history.tables import CHUNK_ROWS_MAX, FREEZE_AGAIN, damaged, read_table, read_table_1, write_table
 from harness.history.terms import Terms
 from harness.plain import from_plain, to_plain
 
-FORMAT = 1
+FORMAT = 2
 FORMAT_FILE, TERMS_FILE, WORDS_FILE = "format.json", "terms.json", "words.json"
 SCENARIO_FILE, PLAN_FILE, PROGRESS_FILE = "scenario.json", "plan.json", "progress.json"
 JOURNALS, TABLES_FOLDER = "journals", "tables"
-DELTA = ".delta"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FREEZE_AGAIN = f"delete its {FORMAT_FILE}; the next `assay recheck` freezes it anew from its journals"
-_DEFLATE_LEVEL = 1  # level 6 takes five times as long for a tenth less
 
 
 def write_history(directory: Path, history: History) -> None:
@@ -49,11 +40,11 @@ def write_history(directory: Path, history: History) -> None:
     with _or_trouble(directory):
         (directory / TABLES_FOLDER).mkdir(parents=True, exist_ok=True)
     for name, table in history.tables.items():
-        _write(directory / TABLES_FOLDER / f"{name}.npz", functools.partial(_write_table, table))
+        _write(directory / TABLES_FOLDER / f"{name}.npz", functools.partial(write_table, table))
     write_json(directory / WORDS_FILE, list(history.words))
     write_json(directory / TERMS_FILE, to_plain(history.terms))
     rows = {name: history.tables[name].rows for name in TABLES}
-    write_json(directory / FORMAT_FILE, {"format": FORMAT, "assay": version(), "rows": rows})
+    write_json(directory / FORMAT_FILE, {"format": FORMAT, "assay": version(), "rows": rows, "chunk_rows": CHUNK_ROWS})
 
 
 def read_history(directory: Path) -> History:
@@ -63,23 +54,30 @@ def read_history(directory: Path) -> History:
     file and the cure.
     """
     head = _head(directory)
-    rows = head["rows"]
     terms = _read_terms(directory / TERMS_FILE)
     words = read_json(directory / WORDS_FILE)
     if not isinstance(words, list) or not words or words[0] != "" or not all(isinstance(word, str) for word in words):
-        raise _damaged(directory / WORDS_FILE, "it is not a list of words that begins with the empty one")
-    tables = {}
-    for name in TABLES:
-        path = directory / TABLES_FOLDER / f"{name}.npz"
-        table = _read_table(path, name)
-        if table.rows != rows.get(name):
-            raise _damaged(path, f"it holds {table.rows} rows, and {FORMAT_FILE} says {rows.get(name)}")
-        for column, meaning in TABLES[name].items():
-            if meaning.unit == "word" and table.rows and int(table[column].max()) >= len(words):
-                number = int(table[column].max())
-                raise _damaged(directory / WORDS_FILE, f"{name}.{column} names word {number}, and it has {len(words)}")
-        tables[name] = table
+        raise damaged(directory / WORDS_FILE, "it is not a list of words that begins with the empty one")
+    tables = {name: _read_table(directory, name, head, len(words)) for name in TABLES}
     return History(tables, terms, tuple(words))
+
+
+def _read_table(directory: Path, name: str, head: Mapping[str, Any], words: int) -> Table:
+    path, rows = directory / TABLES_FOLDER / f"{name}.npz", head["rows"].get(name)
+    if rows is None and not path.exists():
+        return Table.empty(name)  # a table that runs did not have yet when this one was written
+    if not isinstance(rows, int) or rows < 0:
+        raise damaged(path, f"it is there, and of its rows {FORMAT_FILE} says {rows}")
+    if head["format"] > 1:
+        chunk_rows = head.get("chunk_rows")
+        if not isinstance(chunk_rows, int) or not 1 <= chunk_rows <= CHUNK_ROWS_MAX:
+            raise damaged(directory / FORMAT_FILE, f"a chunk cannot have {chunk_rows} rows")
+        return read_table(path, name, rows, chunk_rows, words)
+    table = read_table_1(path, name, rows)
+    for column, meaning in TABLES[name].items():
+        if meaning.unit == "word" and rows and (number := int(table[column].max())) >= words:
+            raise damaged(path, f"{name}.{column} names word {number}, and {WORDS_FILE} has {words}")
+    return table
 
 
 def is_frozen(directory: Path) -> bool:
@@ -117,9 +115,9 @@ def read_json(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
-        raise Refused(f"{path} is missing", cure=_FREEZE_AGAIN) from None
+        raise Refused(f"{path} is missing", cure=FREEZE_AGAIN) from None
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"it is no JSON: {error}") from error
+        raise damaged(path, f"it is no JSON: {error}") from error
     except OSError as error:
         raise Trouble(f"{path} cannot be read: {error.strerror}") from error
 
@@ -150,61 +148,6 @@ def describe_columns() -> str:
     return "\n".join(lines)
 
 
-# ---- tables --------------------------------------------------------------------------------------------------------
-
-
-def _write_table(table: Table, file: IO[bytes]) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_DEFLATE_LEVEL) as archive:
-        for column, meaning in TABLES[table.name].items():
-            array, suffix = (_differences(table[column]), DELTA) if _wide(meaning) else (table[column], "")
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, allow_pickle=False)
-            # A fixed date: equal tables make equal files.
-            info = zipfile.ZipInfo(f"{column}{suffix}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, member.getbuffer(), compresslevel=_DEFLATE_LEVEL)
-
-
-def _read_table(path: Path, name: str) -> Table:
-    columns: dict[str, Array] = {}
-    try:
-        # Opened here: numpy leaves a file open that turns out to be no archive.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            for column, meaning in TABLES[name].items():
-                array = _sums(archive[f"{column}{DELTA}"]) if _wide(meaning) else archive[column]
-                if array.ndim != 1 or array.dtype != np.dtype(meaning.type):
-                    raise _damaged(path, f"column {column} is {array.dtype}{list(array.shape)}, not {meaning.type}")
-                columns[column] = array
-        return Table(name, columns)
-    except FileNotFoundError:
-        raise Refused(f"{path} is missing", cure=_FREEZE_AGAIN) from None
-    except KeyError as error:
-        raise _damaged(path, f"a column is missing: {error.args[0]}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise _damaged(path, str(error)) from error
-    except MemoryError:
-        raise Trouble(f"{path} does not fit into this machine's memory") from None
-    except OSError as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _wide(column: Column) -> bool:
-    return column.type.endswith("8")
-
-
-def _differences(array: Array) -> Array:
-    raw = array.view("u8")
-    shifted = np.zeros_like(raw)
-    shifted[1:] = raw[:-1]
-    differences: Array = (raw - shifted).view(array.dtype)
-    return differences
-
-
-def _sums(differences: Array) -> Array:
-    sums: Array = np.cumsum(differences.view("u8"), dtype="u8").view(differences.dtype)
-    return sums
-
-
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +166,7 @@ def _head(directory: Path) -> Mapping[str, Any]:
         )
     head = read_json(directory / FORMAT_FILE)
     if not isinstance(head, dict) or not isinstance(head.get("format"), int) or not isinstance(head.get("rows"), dict):
-        raise _damaged(directory / FORMAT_FILE, "it does not say which format the run has")
+        raise damaged(directory / FORMAT_FILE, "it does not say which format the run has")
     if not 1 <= head["format"] <= FORMAT:
         raise Refused(
             f"{directory} has format {head['format']}, written by Assay {head.get('assay', '?')}; "
@@ -238,7 +181,7 @@ def _read_terms(path: Path) -> Terms:
     try:
         return from_plain(Terms, data)
     except Refused as refusal:
-        raise _damaged(path, refusal.message) from refusal
+        raise damaged(path, refusal.message) from refusal
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
@@ -246,12 +189,8 @@ def _read_object(path: Path) -> Mapping[str, Any]:
         return {}
     data = read_json(path)
     if not isinstance(data, dict):
-        raise _damaged(path, "it holds no object")
+        raise damaged(path, "it holds no object")
     return data
-
-
-def _damaged(path: Path, why: str) -> Refused:
-    return Refused(f"{path} is damaged or foreign: {why}", cure=_FREEZE_AGAIN)
 
 
 def _write(path: Path, content: Callable[[IO[bytes]], object]) -> None:

@@ -1,0 +1,282 @@
+"""How are the sets of a history gathered? Chunk by chunk: what each row says is added to the flags of its message.
+
+What cannot be said by flags is kept beside them, as little as it may be: the rows of deliveries that are of no message
+of ours, a message's number in the broker as it was first told, when its first attempt was invoked and over which
+connection. Deliveries are gathered after all publications.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.checkers import messages as flag
+from harness.checkers.lanes import Connections, Lanes
+from harness.checkers.load import never_handed_over
+from harness.checkers.places import NOWHERE, Places
+from harness.history.columns import NEVER
+from harness.history.history import Array, Columns, History
+from harness.operation import AckKind, AcknowledgedBy, Outcome
+
+PUBLICATION_COLUMNS = (
+    "client",
+    "epoch",
+    "message",
+    "attempt",
+    "invoked_ns",
+    "completed_ns",
+    "outcome",
+    "acknowledged_by",
+    "broker_sequence",
+    "duplicate",
+)
+DELIVERY_COLUMNS = (
+    "client",
+    "epoch",
+    "group",
+    "message",
+    "attempt",
+    "number",
+    "broker_sequence",
+    "redelivered",
+    "received_ns",
+    "ack_kind",
+    "ack_invoked_ns",
+    "corrupt",
+    "foreign",
+)
+RETRY = np.dtype([("place", "i8"), ("attempt", "i8"), ("connection", "u4"), ("invoked_ns", "i8")])
+SEEN, DONE = 1, 2
+
+
+@dataclass(slots=True)
+class Gathering:
+    """What was gathered so far.
+
+    `flags`: of each message. `sequence`: its first known number in the broker, empty before there is one, 0 of what has
+    none. `connection`, `invoked_ns`: of the first attempt of each, 0 where it had no connection; `retries`: the others,
+    by place and attempt. `apart`: places of messages with two numbers. `by_group`: where there may be several groups,
+    SEEN and DONE of each message, by the group's word. `whole`: deliveries of messages of ours.
+    """
+
+    places: Places
+    flags: Array
+    connection: Array
+    invoked_ns: Array
+    sequence: Array = field(default_factory=lambda: np.empty(0, np.uint32))
+    retries: Array = field(default_factory=lambda: np.empty(0, RETRY))
+    apart: list[Array] = field(default_factory=list)
+    by_group: dict[int, Array] = field(default_factory=dict)
+    strangers: list[Array] = field(default_factory=list)
+    corrupt: list[Array] = field(default_factory=list)
+    foreign: list[Array] = field(default_factory=list)
+    whole: int = 0
+    producers: Connections = field(default_factory=lambda: Connections(zero=False))
+    consumers: Connections = field(default_factory=lambda: Connections(zero=True))
+    lanes: Lanes = field(default_factory=Lanes)
+    _retries: list[Array] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, history: History) -> Gathering:
+        """Nothing yet."""
+        publications = history.publications
+        places = Places(lambda: (chunk.message for chunk in publications.chunks("message")))
+        count = places.count
+        return cls(places, np.zeros(count, np.uint16), np.zeros(count, np.uint32), np.zeros(count, np.int64))
+
+    def add(self, places: Array, flags: Array) -> None:
+        """Add flags to the messages at these places."""
+        if ascending(places):
+            if len(places) and int(places[-1]) - int(places[0]) == len(places) - 1:
+                self.flags[places[0] : places[-1] + 1] |= flags
+            else:
+                self.flags[places] |= flags
+        else:
+            np.bitwise_or.at(self.flags, places, flags)
+
+    def number(self, places: Array, sequence: Array) -> None:
+        """Note what the broker called these messages (0: nothing), and which have another number already."""
+        if not sequence.any():
+            return
+        if (sequence == 0).any():
+            known = np.flatnonzero(sequence)
+            places, sequence = places[known], sequence[known]
+        if len(self.sequence) == 0:
+            self.sequence = np.zeros(len(self.flags), np.uint32)
+        if self.sequence.dtype != np.uint64 and int(sequence.max()) > np.iinfo(np.uint32).max:
+            self.sequence = self.sequence.astype(np.uint64)
+        told = sequence.astype(self.sequence.dtype, copy=False)
+        before = self.sequence[places]
+        new = before == 0
+        if new.all():
+            self.sequence[places] = told
+        elif new.any():
+            self.sequence[places[new]] = told[new]
+        differ = self.sequence[places] != told
+        if differ.any():
+            self.apart.append(places[differ])
+
+
+def ascending(places: Array) -> bool:
+    """Whether each is greater than the one before it."""
+    return bool((places[1:] > places[:-1]).all())
+
+
+# ---- publications ----------------------------------------------------------------------------------------------------
+
+
+def _said_by(code: int) -> int:
+    ok, failed, by_broker, duplicate, unsent = (bool(code >> bit & 1) for bit in range(5))
+    said = flag.ATTEMPTED
+    said |= 0 if unsent else flag.INVOKED
+    said |= 0 if failed else flag.NOT_FAILED
+    if ok:
+        said |= flag.ACKED if by_broker else flag.SENT
+        said |= flag.CALLED_DUPLICATE if duplicate else flag.ORIGINAL
+    return said
+
+
+_SAID_BY = np.array([_said_by(code) for code in range(32)], np.uint16)
+
+
+def publications(gathering: Gathering, chunk: Columns) -> None:
+    """Gather some publications."""
+    places = gathering.places.of(chunk.message)
+    ok = chunk.outcome == Outcome.OK
+    original = ok & (chunk.duplicate == 0)
+    code = ok.view(np.uint8) | ((chunk.outcome == Outcome.FAIL).view(np.uint8) << 1)
+    code |= (chunk.acknowledged_by == AcknowledgedBy.BROKER).view(np.uint8) << 2
+    code |= (chunk.duplicate != 0).view(np.uint8) << 3
+    code |= never_handed_over(chunk).view(np.uint8) << 4
+    gathering.add(places, _SAID_BY[code])
+    gathering.number(
+        places, np.where(original, chunk.broker_sequence, 0) if not original.all() else chunk.broker_sequence
+    )
+    connection = gathering.producers.of(chunk)
+    first = chunk.attempt == 1
+    if first.all():
+        gathering.connection[places] = connection
+        gathering.invoked_ns[places] = chunk.invoked_ns
+        return
+    gathering.connection[places[first]] = connection[first]
+    gathering.invoked_ns[places[first]] = chunk.invoked_ns[first]
+    rows = np.flatnonzero(~first)
+    retries = np.empty(len(rows), RETRY)
+    retries["place"], retries["attempt"] = places[rows], chunk.attempt[rows]
+    retries["connection"], retries["invoked_ns"] = connection[rows], chunk.invoked_ns[rows]
+    gathering._retries.append(retries)
+
+
+def all_published(gathering: Gathering) -> None:
+    """After the last publications: retries are looked up from now on."""
+    if gathering._retries:
+        retries = np.concatenate(gathering._retries)
+        gathering.retries = retries[np.argsort(_keys(retries["place"], retries["attempt"]), kind="stable")]
+        gathering._retries.clear()
+
+
+def _keys(place: Array, attempt: Array) -> Array:
+    return np.asarray((place.astype(np.int64) << 16) | attempt)
+
+
+# ---- deliveries ------------------------------------------------------------------------------------------------------
+
+
+def known(gathering: Gathering, ids: Array) -> Array:
+    """The place of each id of which some attempt was invoked; NOWHERE of the others."""
+    places = gathering.places.of(ids)
+    if len(gathering.flags):
+        invoked = (gathering.flags[places] & flag.INVOKED) != 0
+        if not invoked.all():
+            places[~invoked] = NOWHERE
+    return places
+
+
+def whole(gathering: Gathering, chunk: Columns) -> tuple[Array, Array]:
+    """Which deliveries are whole, of this run, and of a message of ours, and the place of each of those."""
+    places = known(gathering, chunk.message)
+    mask = (places != NOWHERE) & (chunk.corrupt == 0) & (chunk.foreign == 0)
+    return mask, places if mask.all() else places[mask]
+
+
+def deliveries(gathering: Gathering, chunk: Columns) -> None:
+    """Gather some deliveries."""
+    mask, places = whole(gathering, chunk)
+    rows = np.arange(chunk.first, chunk.first + chunk.rows)
+    if len(places) < chunk.rows:
+        corrupt = chunk.corrupt != 0
+        foreign = (chunk.foreign != 0) & ~corrupt
+        gathering.corrupt.append(rows[corrupt])
+        gathering.foreign.append(rows[foreign])
+        gathering.strangers.append(rows[~mask & ~corrupt & ~foreign])
+        chosen = np.flatnonzero(mask)
+        chunk = Columns(chunk.name, {name: chunk[name][chosen] for name in chunk}, len(chosen))
+        rows = rows[chosen]
+    if len(rows) == 0:
+        return
+    gathering.whole += len(rows)
+    done = (chunk.ack_kind == AckKind.AUTOMATIC) | (chunk.ack_invoked_ns != NEVER)
+    repeated = _repeated(gathering, chunk, places, done)
+    gathering.add(places, np.where(done, np.uint16(flag.RECEIVED | flag.DISCHARGED), np.uint16(flag.RECEIVED)))
+    gathering.flags[repeated] |= flag.REPEATED
+    gathering.number(places, chunk.broker_sequence)
+    feed(gathering, gathering.lanes, chunk, places, rows)
+
+
+def _repeated(gathering: Gathering, chunk: Columns, places: Array, done: Array) -> Array:
+    """The places of messages that some group has received before, or receives twice here."""
+    if not gathering.by_group:
+        return again(places, gathering.flags, flag.RECEIVED)
+    found = []
+    for word in np.unique(chunk.group).tolist():
+        own = chunk.group == word
+        at, finished = places[own], done[own]
+        state = gathering.by_group[word]
+        found.append(again(at, state, SEEN))
+        state[at] |= SEEN
+        state[at[finished]] |= DONE
+    return np.concatenate(found)
+
+
+def again(places: Array, flags: Array, bit: int) -> Array:
+    """The places among these that have a flag already, or that are here twice."""
+    seen = (flags[places] & bit) != 0
+    before = places[seen] if seen.any() else places[:0]
+    if ascending(places):
+        return before
+    in_order = np.sort(places)
+    twice = in_order[1:] == in_order[:-1]
+    return np.concatenate([before, in_order[1:][twice]]) if twice.any() else before
+
+
+def feed(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array, rows: Array) -> None:
+    """Feed the deliveries that are under a contract of order to the lanes; `rows`: their numbers in the table."""
+    lane, invoked_ns, eligible = under_contract(gathering, lanes, chunk, places)
+    if len(lane) == len(rows):
+        lanes.feed(lane, invoked_ns, chunk.received_ns, chunk.number, rows, places)
+    else:
+        at = np.flatnonzero(eligible)
+        lanes.feed(lane, invoked_ns, chunk.received_ns[at], chunk.number[at], rows[at], places[at])
+
+
+def under_contract(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array) -> tuple[Array, Array, Array]:
+    """(lane, when the publication was invoked) of each delivery whose order is contracted, and which those are: not
+    flagged as redelivered, and of an attempt that was published over some connection."""
+    published = gathering.connection[places]
+    invoked_ns = gathering.invoked_ns[places]
+    retried = np.flatnonzero(chunk.attempt != 1)
+    if len(retried):
+        published[retried] = 0
+        if len(gathering.retries):
+            keys = _keys(gathering.retries["place"], gathering.retries["attempt"])
+            wanted = _keys(places[retried], chunk.attempt[retried])
+            at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            found = np.flatnonzero(keys[at] == wanted)
+            published[retried[found]] = gathering.retries["connection"][at[found]]
+            invoked_ns[retried[found]] = gathering.retries["invoked_ns"][at[found]]
+    delivered = gathering.consumers.of(chunk)
+    eligible = (chunk.redelivered == 0) & (published != 0)
+    if not eligible.all():
+        published, delivered, invoked_ns = published[eligible], delivered[eligible], invoked_ns[eligible]
+    return lanes.of(published, delivered), invoked_ns, eligible

@@ -1,0 +1,153 @@
+"""Was a delivery overtaken? Every lane keeps the time of the latest publication that it has brought so far.
+
+*lane*: one connection of a producer and one of a consumer. Deliveries are fed in the order of their receipt; one that
+was invoked no later than the latest of its lane so far is a *suspect*: it was overtaken, or is a further receipt of
+an attempt. Connections are numbered from 1 up; 0 is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.history.history import Array, Columns
+
+_NO_TIME = np.iinfo(np.int64).min
+_TABLE_MAX = 1 << 22
+
+
+@dataclass(slots=True)
+class Connections:
+    """Numbers of connections, by client and epoch. `zero`: whether epoch 0 is one, too; else it is none."""
+
+    zero: bool
+    numbers: dict[int, int] = field(default_factory=dict)
+
+    def of(self, rows: Columns) -> Array:
+        """The number of each row's connection."""
+        code = (rows.client.astype(np.uint32) << np.uint32(16)) | rows.epoch
+        starts = np.concatenate([[0], np.flatnonzero(code[1:] != code[:-1]) + 1])
+        distinct, which = np.unique(code[starts], return_inverse=True)
+        numbers = np.array([self._number(one) for one in distinct.tolist()], np.uint32)[which]
+        if len(starts) == 1:
+            return np.broadcast_to(numbers[0], rows.rows)
+        return np.repeat(numbers, np.diff(starts, append=rows.rows))
+
+    def _number(self, code: int) -> int:
+        return self.numbers.setdefault(code, len(self.numbers) + 1) if self.zero or code & 0xFFFF else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Deliveries that need a closer look: numbers of their rows, places, lanes, and whether each was overtaken."""
+
+    row: Array
+    place: Array
+    lane: Array
+    overtaken: Array
+
+
+@dataclass(slots=True)
+class Lanes:
+    """All lanes, by number. `latest_ns`: of publications; `received_ns` and `number`: of the last delivery fed; `kept`:
+    how many were fed. `unsorted`: some delivery was fed before one that was received earlier."""
+
+    latest_ns: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    received_ns: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    number: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    kept: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    unsorted: bool = False
+    count: int = 0
+    table: Array = field(default_factory=lambda: np.full((1, 1), -1, np.int32))
+    _numbers: dict[int, int] = field(default_factory=dict)
+    _suspects: list[tuple[Array, Array, Array, Array]] = field(default_factory=list)
+
+    def of(self, published: Array, delivered: Array) -> Array:
+        """The lane of each pair of connections, none of which is 0."""
+        if not len(published):
+            return np.empty(0, np.int64)
+        most = int(published.max()) + 1, int(delivered.max()) + 1
+        if not self.widen(*most):
+            code = (published.astype(np.int64) << 32) | delivered
+            distinct, which = np.unique(code, return_inverse=True)
+            return np.array([self._new(one) for one in distinct.tolist()])[which]
+        lane = self.table[published, delivered]
+        if int(lane.min()) < 0:
+            code = (published.astype(np.int64) << 32) | delivered
+            for one in np.unique(code[lane < 0]).tolist():
+                self.table[one >> 32, one & 0xFFFFFFFF] = self._new(one)
+            lane = self.table[published, delivered]
+        return lane
+
+    def widen(self, published: int, delivered: int) -> bool:
+        """Whether the table of lanes holds so many connections; it grows as far as is sensible."""
+        shape = max(published, self.table.shape[0]), max(delivered, self.table.shape[1])
+        if shape[0] * shape[1] > _TABLE_MAX:
+            return False
+        if shape != self.table.shape:
+            wider = np.full((2 * shape[0], 2 * shape[1]), -1, np.int32)
+            wider[: self.table.shape[0], : self.table.shape[1]] = self.table
+            self.table = wider
+        return True
+
+    def _new(self, code: int) -> int:
+        number = self._numbers.setdefault(code, len(self._numbers))
+        self.count = len(self._numbers)
+        if number >= len(self.kept):
+            more = len(self.kept) + 16
+            self.latest_ns = np.concatenate([self.latest_ns, np.full(more, _NO_TIME)])
+            self.received_ns = np.concatenate([self.received_ns, np.full(more, _NO_TIME)])
+            self.number = np.concatenate([self.number, np.zeros(more, np.int64)])
+            self.kept = np.concatenate([self.kept, np.zeros(more, np.int64)])
+        return number
+
+    def feed(self, lane: Array, invoked_ns: Array, received_ns: Array, number: Array, row: Array, place: Array) -> None:
+        """Some more deliveries, in the order of their rows: the lane, when their publication was invoked, and so on."""
+        if not len(lane):
+            return
+        # Of small numbers, a stable sort is a radix sort.
+        order = np.argsort(lane.astype(np.uint16) if self.count <= 1 << 16 else lane, kind="stable")
+        in_order = lane[order]
+        starts = np.concatenate([[0], np.flatnonzero(in_order[1:] != in_order[:-1]) + 1])
+        ends = np.append(starts[1:], len(order))
+        times, received, numbers = invoked_ns[order], received_ns[order], number[order]
+        self._look_for_disorder(in_order, starts, ends, received, numbers)
+        latest = np.empty_like(times)
+        for begin, end, which in zip(starts.tolist(), ends.tolist(), in_order[starts].tolist(), strict=True):
+            before = self.latest_ns[which]
+            latest[begin] = before
+            np.maximum.accumulate(times[begin : end - 1], out=latest[begin + 1 : end])
+            np.maximum(latest[begin:end], before, out=latest[begin:end])
+            self.latest_ns[which] = max(latest[end - 1], times[end - 1])
+            self.kept[which] += end - begin
+        behind = np.flatnonzero(times <= latest)
+        if len(behind):
+            at = order[behind]
+            self.suspect(row[at], place[at], lane[at], times[behind] < latest[behind])
+
+    def suspect(self, row: Array, place: Array, lane: Array, overtaken: Array) -> None:
+        """Note some suspects."""
+        self._suspects.append((row, place, lane, overtaken))
+
+    @property
+    def suspects(self) -> Suspects:
+        """All of them."""
+        nothing = np.empty(0, np.int64)
+        parts = [*self._suspects, (nothing, nothing, nothing, np.empty(0, np.bool_))]
+        return Suspects(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _look_for_disorder(self, lane: Array, starts: Array, ends: Array, received_ns: Array, number: Array) -> None:
+        which = lane[starts]
+        if not self.unsorted:
+            earlier = received_ns[1:] < received_ns[:-1]
+            same = received_ns[1:] == received_ns[:-1]
+            if same.any():
+                earlier |= same & (number[1:] < number[:-1])
+            earlier[starts[1:] - 1] = False
+            first = received_ns[starts], number[starts]
+            before = self.received_ns[which], self.number[which]
+            earlier_still = (first[0] < before[0]) | ((first[0] == before[0]) & (first[1] < before[1]))
+            self.unsorted = bool(earlier.any() or earlier_still.any())
+        self.received_ns[which] = received_ns[ends - 1]
+        self.number[which] = number[ends - 1]

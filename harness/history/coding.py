@@ -1,0 +1,45 @@
+"""How is a chunk of a column coded? As steps between neighbours, above the least of them, in as few bytes as they need.
+
+*first*: the first value; *step*: the least difference between neighbours; *planes*: what each further difference is
+above it, its lowest bytes first, then the next: shape (bytes, rows - 1). A chunk whose values ascend evenly (constants,
+dense numbers, times of a steady load) has no planes at all. All arithmetic wraps at 64 bits, so any integers are coded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.history.history import Array
+
+WIDTHS = (1, 2, 4, 8)
+
+
+def encode(values: Array) -> tuple[int, int, Array | None]:
+    """(first, step, planes) of at least one value; planes are None where every difference is `step`."""
+    raw = values.astype(np.int64).view(np.uint64)
+    steps = raw[1:] - raw[:-1]
+    if len(steps) == 0:
+        return int(raw[0]), 0, None
+    step = steps.view(np.int64).min().view(np.uint64)
+    above = steps - step
+    top = int(above.max())
+    if top == 0:
+        return int(raw[0]), int(step), None
+    width = next(width for width in WIDTHS if top < 1 << 8 * width)
+    narrow = above.astype(f"<u{width}")
+    return int(raw[0]), int(step), np.ascontiguousarray(narrow.view(np.uint8).reshape(-1, width).T)
+
+
+def decode(first: int, step: int, planes: Array | None, rows: int, type_: str) -> Array:
+    """The values of a chunk; of a constant one, an array that repeats the one value without holding it `rows` times."""
+    if planes is None and (step == 0 or rows == 1):
+        return np.broadcast_to(np.uint64(first).astype(type_), rows)
+    raw = np.empty(rows, np.uint64)
+    raw[0] = first
+    if planes is None:
+        raw[1:] = step
+    else:
+        above = np.ascontiguousarray(planes.T).view(f"<u{len(planes)}").reshape(-1)
+        np.add(above, np.uint64(step), out=raw[1:])
+    np.cumsum(raw, out=raw)
+    return raw.view(np.int64).astype(type_, copy=False) if type_ != "u8" else raw
