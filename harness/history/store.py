@@ -39,7 +39,7 @@ SCENARIO_FILE, PLAN_FILE, PROGRESS_FILE = "scenario.json", "plan.json", "progres
 JOURNALS, TABLES_FOLDER = "journals", "tables"
 DELTA = ".delta"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FREEZE_AGAIN = f"delete its {FORMAT_FILE}; the next `assay recheck` freezes it anew from its journals"
+FREEZE_AGAIN = f"delete its {FORMAT_FILE}; the next `assay recheck` freezes it anew from its journals"
 _DEFLATE_LEVEL = 1  # level 6 takes five times as long for a tenth less
 
 
@@ -117,7 +117,7 @@ def read_json(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
-        raise Refused(f"{path} is missing", cure=_FREEZE_AGAIN) from None
+        raise Refused(f"{path} is missing", cure=FREEZE_AGAIN) from None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"it is no JSON: {error}") from error
     except OSError as error:
@@ -177,7 +177,7 @@ def _read_table(path: Path, name: str) -> Table:
                 columns[column] = array
         return Table(name, columns)
     except FileNotFoundError:
-        raise Refused(f"{path} is missing", cure=_FREEZE_AGAIN) from None
+        raise Refused(f"{path} is missing", cure=FREEZE_AGAIN) from None
     except KeyError as error:
         raise _damaged(path, f"a column is missing: {error.args[0]}") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
@@ -251,7 +251,7 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 
 
 def _damaged(path: Path, why: str) -> Refused:
-    return Refused(f"{path} is damaged or foreign: {why}", cure=_FREEZE_AGAIN)
+    return Refused(f"{path} is damaged or foreign: {why}", cure=FREEZE_AGAIN)
 
 
 def _write(path: Path, content: Callable[[IO[bytes]], object]) -> None:
