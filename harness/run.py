@@ -44,11 +44,11 @@ class Run:
 
         Raises Refused for what is damaged, or cannot have happened.
         """
-        from harness.history import plausible, store
+        from harness.history import plausible, proceedings, store
         from harness.history.freeze import freeze_abandoned
 
         if store.is_run(self.path) and not store.is_frozen(self.path):
-            return plausible.check(freeze_abandoned(self.path), self.path, cure=plausible.AS_WRITTEN)
+            return plausible.check(freeze_abandoned(self.path), self.path, cure=proceedings.CURE)
         return plausible.check(store.read_history(self.path), self.path, cure=store.FREEZE_AGAIN)
 
     @functools.cached_property

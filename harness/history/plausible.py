@@ -25,7 +25,6 @@ from harness.operation import SEQUENCE_BITS, Outcome
 TIME_MAX_NS = 1 << 62
 """Beyond it, 146 years, sums of two times would no longer fit into 64 bits."""
 
-AS_WRITTEN = "give a run directory as Assay wrote it"
 _NUMBER_MAX = 1 << 64
 _FREE_FORM = ("settings", "environment", "facts")
 

@@ -27,9 +27,10 @@ from typing import IO, Any
 import numpy as np
 
 from harness.errors import Refused, Trouble
-from harness.history import proceedings
+from harness.history import proceedings, seal
 from harness.history.columns import TABLES, Column
 from harness.history.history import Array, History, Table
+from harness.history.rows import DEPTH_MAX, OBJECT_BYTES_MAX, depth
 from harness.history.terms import Terms
 from harness.plain import from_plain, to_plain
 
@@ -38,6 +39,8 @@ FORMAT_FILE, TERMS_FILE, WORDS_FILE = "format.json", "terms.json", "words.json"
 SCENARIO_FILE, PLAN_FILE, PROGRESS_FILE = "scenario.json", "plan.json", "progress.json"
 JOURNALS, TABLES_FOLDER = "journals", "tables"
 DELTA = ".delta"
+_MEMBER_HEAD_MAX = 1024
+_HEAD = {"format", "assay", "rows", "sha256"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FREEZE_AGAIN = f"delete its {FORMAT_FILE}; the next `assay recheck` freezes it anew from its journals"
 _DEFLATE_LEVEL = 1  # level 6 takes five times as long for a tenth less
@@ -53,7 +56,8 @@ def write_history(directory: Path, history: History) -> None:
     write_json(directory / WORDS_FILE, list(history.words))
     write_json(directory / TERMS_FILE, to_plain(history.terms))
     rows = {name: history.tables[name].rows for name in TABLES}
-    write_json(directory / FORMAT_FILE, {"format": FORMAT, "assay": version(), "rows": rows})
+    sums = seal.sums_of(directory, _sealed(directory))
+    write_json(directory / FORMAT_FILE, {"format": FORMAT, "assay": version(), "rows": rows, "sha256": sums})
 
 
 def read_history(directory: Path) -> History:
@@ -71,7 +75,7 @@ def read_history(directory: Path) -> History:
     tables = {}
     for name in TABLES:
         path = directory / TABLES_FOLDER / f"{name}.npz"
-        table = _read_table(path, name)
+        table = _read_table(path, name, rows.get(name))
         if table.rows != rows.get(name):
             raise _damaged(path, f"it holds {table.rows} rows, and {FORMAT_FILE} says {rows.get(name)}")
         for column, meaning in TABLES[name].items():
@@ -79,7 +83,16 @@ def read_history(directory: Path) -> History:
                 number = int(table[column].max())
                 raise _damaged(directory / WORDS_FILE, f"{name}.{column} names word {number}, and it has {len(words)}")
         tables[name] = table
+    # What makes no sense was refused by its own words; here is what does, and is not what was written.
+    if "sha256" in head and (wrong := seal.changed(directory, _sealed(directory), head["sha256"])):
+        raise _damaged(*wrong)
     return History(tables, terms, tuple(words))
+
+
+def _sealed(directory: Path) -> list[Path]:
+    """The files that hold a history."""
+    tables = [directory / TABLES_FOLDER / f"{name}.npz" for name in TABLES]
+    return [directory / TERMS_FILE, directory / WORDS_FILE, *tables]
 
 
 def is_frozen(directory: Path) -> bool:
@@ -114,8 +127,12 @@ def write_json(path: Path, data: object) -> None:
 def read_json(path: Path) -> Any:
     """Plain data from a file. Raises Refused, naming it."""
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if (size := path.stat().st_size) > OBJECT_BYTES_MAX:
+            raise _damaged(path, f"it has {size:,} bytes; at most {OBJECT_BYTES_MAX:,} are read")
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
+        if depth(data) > DEPTH_MAX:
+            raise _damaged(path, "it is nested too deeply")
+        return data
     except FileNotFoundError:
         raise Refused(f"{path} is missing", cure=FREEZE_AGAIN) from None
     except (ValueError, RecursionError) as error:
@@ -165,11 +182,12 @@ def _write_table(table: Table, file: IO[bytes]) -> None:
             archive.writestr(info, member.getbuffer(), compresslevel=_DEFLATE_LEVEL)
 
 
-def _read_table(path: Path, name: str) -> Table:
+def _read_table(path: Path, name: str, rows: object) -> Table:
     columns: dict[str, Array] = {}
     try:
         # Opened here: numpy leaves a file open that turns out to be no archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            _refuse_bombs(path, name, archive.zip, rows)
             for column, meaning in TABLES[name].items():
                 array = _sums(archive[f"{column}{DELTA}"]) if _wide(meaning) else archive[column]
                 if array.ndim != 1 or array.dtype != np.dtype(meaning.type):
@@ -186,6 +204,20 @@ def _read_table(path: Path, name: str) -> Table:
         raise Trouble(f"{path} does not fit into this machine's memory") from None
     except OSError as error:
         raise _damaged(path, str(error)) from error
+
+
+def _refuse_bombs(path: Path, name: str, archive: zipfile.ZipFile, rows: object) -> None:
+    """Refuse members that would unpack to more than its rows have bytes, and rows that no memory here can hold."""
+    types = [np.dtype(meaning.type) for meaning in TABLES[name].values()]
+    if not isinstance(rows, int) or not 0 <= rows * sum(one.itemsize for one in types) < _memory_bytes():
+        raise _damaged(path, f"{FORMAT_FILE} says {rows} rows, which are none that this machine's memory can hold")
+    for member in archive.infolist():
+        if member.file_size > rows * max(one.itemsize for one in types) + _MEMBER_HEAD_MAX:
+            raise _damaged(path, f"{member.filename[:60]!r} has {member.file_size:,} bytes, too many for {rows} rows")
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _wide(column: Column) -> bool:
@@ -230,6 +262,10 @@ def _head(directory: Path) -> Mapping[str, Any]:
             f"this is {version()}, which reads formats 1 to {FORMAT}",
             cure="open it with a newer broker-assay",
         )
+    if strange := sorted(set(head) - _HEAD):
+        raise _damaged(directory / FORMAT_FILE, f"it has the unknown field {strange[0][:60]!r}")
+    if not isinstance(head.get("sha256", {}), dict):
+        raise _damaged(directory / FORMAT_FILE, "its sums are no object")
     return head
 
 
