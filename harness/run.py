@@ -40,13 +40,16 @@ class Run:
 
     @functools.cached_property
     def history(self) -> History:
-        """What was recorded. A run whose harness was killed is frozen now, as interrupted."""
-        from harness.history import store
+        """What was recorded. A run whose harness was killed is frozen now, as interrupted.
+
+        Raises Refused for what is damaged, or cannot have happened.
+        """
+        from harness.history import plausible, proceedings, store
         from harness.history.freeze import freeze_abandoned
 
         if store.is_run(self.path) and not store.is_frozen(self.path):
-            return freeze_abandoned(self.path)
-        return store.read_history(self.path)
+            return plausible.check(freeze_abandoned(self.path), self.path, cure=proceedings.CURE)
+        return plausible.check(store.read_history(self.path), self.path, cure=tables.FREEZE_AGAIN)
 
     @functools.cached_property
     def judgement(self) -> Judgement:

@@ -574,6 +574,17 @@ def test_deliveries_that_the_clients_never_wrote_down_are_no_loss() -> None:
     )
 
 
+def test_deliveries_that_the_broker_never_counted_are_no_repeats() -> None:
+    twice = [publish(1).acked(), deliver(1).acknowledged(), deliver(1).acknowledged()]
+    agreeing, fewer = (history(*twice, terms=terms(counters=(counter("delivered", count),))) for count in (2, 1))
+    assert judge(agreeing).verdicts["at_most_once"].status is Status.VIOLATED
+    verdict = judge(fewer).verdicts["at_most_once"]
+    assert verdict.status is Status.UNKNOWN
+    assert verdict.reasons[0].startswith(
+        "harness or broker miscounts: the broker counted 1 deliveries, 2 were received"
+    )
+
+
 def test_publishes_that_the_clients_never_wrote_down_are_no_phantom() -> None:
     events = [publish(1).acked(), deliver(1).acknowledged(), deliver(2).acknowledged()]
     verdict = judge(history(*events, terms=terms(counters=(counter("published", 2),)))).verdicts["genuine"]

@@ -18,6 +18,7 @@ from harness.operation import AckKind, AcknowledgedBy, Outcome
 
 UNSEEN_DELIVERIES = ("lost", "lost_unconfirmed", "swallowed", "unprocessed", "never_processed", "stranded")
 UNSEEN_PUBLICATIONS = ("phantom", "duplicate_publish")
+UNSENT_DELIVERIES = ("duplicate_delivery", "again_after_confirmed_ack", "unflagged_redelivery")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,10 @@ def _delivered(facts: Facts, counted: int) -> Iterator[tuple[str, tuple[str, ...
         injection.bit_ns is None for injection in history.terms.injections
     )
     if counted < received:
-        yield f"harness or broker miscounts: the broker counted {counted} deliveries, {received} were received", ()
+        yield (
+            f"harness or broker miscounts: the broker counted {counted} deliveries, {received} were received",
+            UNSENT_DELIVERIES,
+        )
     elif counted > received and undisturbed:
         yield (
             f"harness or broker miscounts: the broker counted {counted} deliveries, {received} were received over "

@@ -7,7 +7,7 @@ was not read stays unread, and the terms say that the run was interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,15 @@ from harness.history import journal as j
 from harness.history import proceedings
 from harness.history.columns import NEVER, TABLES
 from harness.history.history import Array, History, Table
-from harness.history.join import CURE, Words, deliveries_of, of_kind, publications_of, read_journal
+from harness.history.join import Words, deliveries_of, of_kind, publications_of, read_journal
+from harness.history.proceedings import CURE
+from harness.history.store import JOURNALS
 from harness.history.terms import Claimed, Counter, InjectionTerms, Terms
 from harness.operation import AckKind, AcknowledgedBy, CrashPoint
+from harness.plain import from_plain, to_plain
+
+_MEANINGLESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a record raises whose fields are missing, of another kind, or out of range."""
 
 
 def freeze(directory: Path) -> History:
@@ -44,7 +50,7 @@ def freeze(directory: Path) -> History:
     delivered: list[dict[str, Array]] = []
     health: list[tuple[int, int, int, int, int, bool]] = []
     crashes: dict[int, tuple[int, int]] = {}
-    paths = sorted((directory / "journals").glob("*.journal"), key=_number)
+    paths = sorted((directory / JOURNALS).glob("*.journal"), key=_number)
     there = {_number(path) for path in paths}
     truncated = [client["name"] for number, client in sorted(clients.items()) if number not in there]
     for path in paths:
@@ -104,13 +110,23 @@ def freeze(directory: Path) -> History:
 
 
 def freeze_abandoned(directory: Path) -> History:
-    """The history of a run whose harness did not come to its end: as `freeze`, and the terms say so."""
-    history = freeze(directory)
-    if history.terms.interrupted:
-        return history
-    known = {field.name: getattr(history.terms, field.name) for field in fields(Terms)}
-    interrupted = "the harness ended before the run did"
-    return History(history.tables, Terms(**{**known, "interrupted": interrupted}), history.words)
+    """The history of a run whose harness did not come to its end: as `freeze`, and the terms say so.
+
+    Raises Refused also for what a harness that came to its end cannot have left: proceedings and journals may have been
+    cut, mixed up or changed since.
+    """
+    where = directory / proceedings.FILE
+    try:
+        history = freeze(directory)
+    except _MEANINGLESS as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Refused(f"{where}, or {JOURNALS} beside it, are damaged: {what[:200]}", cure=CURE) from error
+    try:
+        terms = from_plain(Terms, to_plain(history.terms))
+    except Refused as refusal:
+        raise Refused(f"{where}: {refusal.message}", cure=CURE) from refusal
+    interrupted = terms.interrupted or "the harness ended before the run did"
+    return History(history.tables, replace(terms, interrupted=interrupted), history.words)
 
 
 def _stood_still(pauses: list[dict[str, Any]], client: int, begin_ns: int, end_ns: int, limit_ns: int) -> bool:

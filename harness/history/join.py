@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.errors import Refused
 from harness.history import journal as j
 from harness.history.columns import NEVER
+from harness.history.proceedings import CURE
 from harness.operation import AckKind, AcknowledgedBy, Outcome
 
 Array = NDArray[Any]
@@ -51,6 +52,7 @@ class Words:
 class Journalled:
     """One client's journal, read."""
 
+    path: Path
     client: int
     origin_ns: int
     handed: int
@@ -89,6 +91,7 @@ def read_journal(path: Path, words: Words) -> Journalled:
         raise Refused(f"{path}: not a journal of this format", cure=CURE)
     table = np.asarray(known, dtype="u2")
     return Journalled(
+        path=path,
         client=head["client"],
         origin_ns=head["origin_ns"],
         handed=head["handed"],
@@ -119,9 +122,6 @@ def _lacks(records: Array, head: dict[str, int]) -> bool:
         or kinds[j.PUBLISH] + kinds[j.UNSENT] < head["attempted"] - 1
         or answered < head["answered"]
     )
-
-
-CURE = "give a run directory as Assay wrote it"
 
 
 def of_kind(journal: Journalled, *kinds: int) -> Array:
@@ -162,6 +162,8 @@ def publications_of(journal: Journalled, confirms: bool) -> dict[str, Array]:
         if len(confirm):
             first, last = confirm["x0"].astype("i8"), confirm["x1"].astype("i8")
             lengths = np.maximum(last - first + 1, 0)
+            if lengths.max() > count or lengths.sum() > 2 * count:
+                raise Refused(f"{journal.path}: it answers more publishes than there are", cure=CURE)
             which = np.repeat(np.arange(len(confirm)), lengths)
             offsets = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             wanted = (confirm["epoch"].astype("i8")[which] << 40) | (first[which] + offsets)

@@ -7,14 +7,14 @@ history can.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import Refused, Trouble
+from harness.errors import Refused
 from harness.history.columns import TABLES
 from harness.history.rows import read_object
+from harness.history.seal import digest, sums_of
 from harness.history.store import FORMAT, version, write_json
 from harness.plain import from_plain, to_plain
 
@@ -34,7 +34,7 @@ class Manifest:
 
 def write_manifest(directory: Path, rows: Mapping[str, int], paths: Iterable[Path]) -> Path:
     """Write the manifest of these files of a directory. Raises Trouble."""
-    sums = {path.name: digest(path) for path in paths}
+    sums = sums_of(directory, paths)
     target = directory / MANIFEST_FILE
     write_json(target, to_plain(Manifest(assay=version(), rows=rows, sha256=sums)))
     return target
@@ -70,12 +70,3 @@ def compare(manifest: Manifest, path: Path, table: str | None = None, rows: int 
         )
     if digest(path) != manifest.sha256.get(path.name):
         raise Refused(f"{path} is not as it was exported: its SHA-256 differs", cure=_EXPORT_AGAIN)
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal digits. Raises Trouble."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise Trouble(f"{path} cannot be read: {error.strerror}") from error

@@ -24,6 +24,9 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import Refused
+
+CURE = "give a run directory as Assay wrote it"
 FILE = "proceedings.jsonl"
 
 
@@ -62,15 +65,21 @@ def _plain(value: object) -> object:
 
 
 def read(directory: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run, in order. A last line that was cut off by a crash is left out."""
+    """The lines of a run, in order. A last line that was cut off by a crash is left out.
+
+    Raises Refused for any other that is no object with its kind, naming file and line.
+    """
     path = directory / FILE
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                if line.endswith("\n"):
-                    raise
-                return
+                data = json.loads(line)
+                if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+                    raise ValueError("it is no object with its kind")
+            except (ValueError, RecursionError) as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise Refused(f"{path}, line {number}, is damaged: {error}", cure=CURE) from error
+            yield data

@@ -7,9 +7,8 @@ manifest the tables are somebody's own: their word is taken for what happened, a
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,14 @@ from harness.history.exchange import END_NAME, TERMS_NAME
 from harness.history.history import Array, History, Table
 from harness.history.join import Words
 from harness.history.manifest import MANIFEST_FILE, Manifest, checked, compare, read_manifest
+from harness.history.plausible import check, senseless
 from harness.history.rows import ROWS_MAX, SUFFIXES, Chunk, bad_row, read_object, read_rows, readable, too_many
 from harness.history.store import TERMS_FILE
 from harness.history.terms import Terms
-from harness.history.values import ColumnReader, Misfit, show, texts, wrong_word
+from harness.history.values import ColumnReader, Misfit, show, texts
 from harness.plain import did_you_mean, from_plain
 
 _NEEDED = ("publications", "deliveries")
-_TERM_MAX = 1 << 64
-_TIME_MAX = 1 << 62
 
 
 def is_export(path: Path) -> bool:
@@ -47,7 +45,8 @@ def read_export(path: Path) -> History:
 
     Raises Refused for what is damaged, cut, or not an export, naming file, row and cure.
     """
-    return _read_folder(path) if path.is_dir() else _read_stream(path)
+    history = _read_folder(path) if path.is_dir() else _read_stream(path)
+    return check(history, path, "correct the row, or what wrote it")
 
 
 @dataclass(slots=True)
@@ -254,29 +253,6 @@ def _terms(data: Mapping[str, Any], path: Path) -> Terms:
         raise Refused(
             f"{path}: {refusal.message.splitlines()[0]}", cure="give the terms as they were exported"
         ) from refusal
-    if why := _senseless(terms, "terms"):
+    if why := senseless(terms):
         raise Refused(f"{path}: {why}", cure="give the terms as they were exported")
     return terms
-
-
-def _senseless(value: object, place: str) -> str | None:
-    """Why no judge can work with these terms: numbers beyond measure, words beyond print."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int):
-        limit = _TIME_MAX if place.endswith("_ns") else _TERM_MAX
-        return None if -limit < value < limit else f"{place} is out of range"
-    if isinstance(value, float):
-        return None if math.isfinite(value) and abs(value) < _TIME_MAX / 1e9 else f"{place} is no sensible number"
-    if isinstance(value, str):
-        why = wrong_word(value) if place.endswith("recorded_by") else None
-        return f"{place}: {why}" if why else None
-    if is_dataclass(value):
-        parts: Iterator[tuple[str, object]] = ((one.name, getattr(value, one.name)) for one in fields(value))
-    elif place.endswith(("settings", "environment", "facts")):
-        return None  # free-form: no judge calculates with it unseen
-    elif isinstance(value, tuple):
-        parts = ((str(number), item) for number, item in enumerate(value))
-    else:
-        parts = iter(())
-    return next((why for name, item in parts if (why := _senseless(item, f"{place}.{name}"))), None)

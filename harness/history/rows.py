@@ -79,7 +79,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
         if (size := path.stat().st_size) > OBJECT_BYTES_MAX:
             raise Refused(f"{path} has {size:,} bytes; at most {OBJECT_BYTES_MAX:,} are read", cure="is it this file?")
         data = _parse(path.read_bytes())
-        if _depth(data) > DEPTH_MAX:
+        if depth(data) > DEPTH_MAX:
             raise ValueError("it is nested too deeply")
     except ValueError as error:
         raise Refused(f"{path} is no JSON object: {error}", cure="give it as it was written, whole") from error
@@ -130,13 +130,13 @@ def _parse(text: bytes) -> dict[str, Any]:
     return data
 
 
-def _depth(data: object) -> int:
+def depth(data: object) -> int:
     """How deeply lists and objects are nested: 1 for an object of plain values."""
-    level, depth = [data], 0
+    level, deep = [data], 0
     while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
+        deep += 1
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-    return depth
+    return deep
 
 
 @functools.cache

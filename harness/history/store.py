@@ -14,15 +14,16 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import Refused, Trouble
-from harness.history import proceedings
+from harness.history import proceedings, seal
 from harness.history.columns import TABLES
 from harness.history.history import CHUNK_ROWS, History, Table
+from harness.history.rows import DEPTH_MAX, OBJECT_BYTES_MAX, depth
 from harness.history.tables import CHUNK_ROWS_MAX, FREEZE_AGAIN, damaged, read_table, read_table_1, write_table
 from harness.history.terms import Terms
 from harness.plain import from_plain, to_plain
@@ -31,6 +32,7 @@ FORMAT = 2
 FORMAT_FILE, TERMS_FILE, WORDS_FILE = "format.json", "terms.json", "words.json"
 SCENARIO_FILE, PLAN_FILE, PROGRESS_FILE = "scenario.json", "plan.json", "progress.json"
 JOURNALS, TABLES_FOLDER = "journals", "tables"
+_HEAD = {"format", "assay", "rows", "chunk_rows", "sha256"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -44,7 +46,9 @@ def write_history(directory: Path, history: History) -> None:
     write_json(directory / WORDS_FILE, list(history.words))
     write_json(directory / TERMS_FILE, to_plain(history.terms))
     rows = {name: history.tables[name].rows for name in TABLES}
-    write_json(directory / FORMAT_FILE, {"format": FORMAT, "assay": version(), "rows": rows, "chunk_rows": CHUNK_ROWS})
+    sums = seal.sums_of(directory, _sealed(directory, rows))
+    head = {"format": FORMAT, "assay": version(), "rows": rows, "chunk_rows": CHUNK_ROWS, "sha256": sums}
+    write_json(directory / FORMAT_FILE, head)
 
 
 def read_history(directory: Path) -> History:
@@ -59,7 +63,17 @@ def read_history(directory: Path) -> History:
     if not isinstance(words, list) or not words or words[0] != "" or not all(isinstance(word, str) for word in words):
         raise damaged(directory / WORDS_FILE, "it is not a list of words that begins with the empty one")
     tables = {name: _read_table(directory, name, head, len(words)) for name in TABLES}
+    # What makes no sense was refused by its own words; here is what does, and is not what was written.
+    sealed = _sealed(directory, [name for name in TABLES if name in head["rows"]])
+    if "sha256" in head and (wrong := seal.changed(directory, sealed, head["sha256"])):
+        raise damaged(*wrong)
     return History(tables, terms, tuple(words))
+
+
+def _sealed(directory: Path, tables: Iterable[str]) -> list[Path]:
+    """The files that hold a history of these tables."""
+    paths = [directory / TABLES_FOLDER / f"{name}.npz" for name in tables]
+    return [directory / TERMS_FILE, directory / WORDS_FILE, *paths]
 
 
 def _read_table(directory: Path, name: str, head: Mapping[str, Any], words: int) -> Table:
@@ -112,8 +126,12 @@ def write_json(path: Path, data: object) -> None:
 def read_json(path: Path) -> Any:
     """Plain data from a file. Raises Refused, naming it."""
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if (size := path.stat().st_size) > OBJECT_BYTES_MAX:
+            raise damaged(path, f"it has {size:,} bytes; at most {OBJECT_BYTES_MAX:,} are read")
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
+        if depth(data) > DEPTH_MAX:
+            raise damaged(path, "it is nested too deeply")
+        return data
     except FileNotFoundError:
         raise Refused(f"{path} is missing", cure=FREEZE_AGAIN) from None
     except (ValueError, RecursionError) as error:
@@ -173,6 +191,10 @@ def _head(directory: Path) -> Mapping[str, Any]:
             f"this is {version()}, which reads formats 1 to {FORMAT}",
             cure="open it with a newer broker-assay",
         )
+    if strange := sorted(set(head) - _HEAD):
+        raise damaged(directory / FORMAT_FILE, f"it has the unknown field {strange[0][:60]!r}")
+    if not isinstance(head.get("sha256", {}), dict):
+        raise damaged(directory / FORMAT_FILE, "its sums are no object")
     return head
 
 
