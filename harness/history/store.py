@@ -28,7 +28,7 @@ import numpy as np
 
 from harness.errors import Refused, Trouble
 from harness.history import proceedings
-from harness.history.columns import TABLES, Column
+from harness.history.columns import SINCE_FORMAT_1, TABLES, Column
 from harness.history.history import Array, History, Table
 from harness.history.terms import Terms
 from harness.plain import from_plain, to_plain
@@ -71,6 +71,9 @@ def read_history(directory: Path) -> History:
     tables = {}
     for name in TABLES:
         path = directory / TABLES_FOLDER / f"{name}.npz"
+        if name in SINCE_FORMAT_1 and name not in rows:
+            tables[name] = Table.empty(name)
+            continue
         table = _read_table(path, name)
         if table.rows != rows.get(name):
             raise _damaged(path, f"it holds {table.rows} rows, and {FORMAT_FILE} says {rows.get(name)}")
