@@ -40,9 +40,9 @@ did not settle it: out of order by contract. If the first *answered* dequeue of 
 over [q, d], where d is that answer. So a returned value that is overtaken needs a pending dequeue just as one that is
 passed over does, by the same deadline, from the same stock. Once it has one, it counts for the answers "empty" as kept
 with its taker: a pair that the counting above makes nothing of as soon as it is out. For answers that are false then,
-the returned values that lay about them are given takers, too. If some stay false, nothing is decided of those that
-would be true had no returned value ever been there (`undecided`). So what is HELD has an explanation, and what is
-VIOLATED has none.
+the returned values that lay about them are given takers, too, if there are enough. If some stay false, nothing is
+decided of those that would be true if each could hand out all takers anew (`undecided`). So what is HELD has an
+explanation, and what is VIOLATED has none.
 
 The cost is O(n log n), for sorting what is not sorted yet; it is linear where little was concurrent.
 """
@@ -154,14 +154,23 @@ def check(enqueues: Enqueues, dequeues: Dequeues, *, may_return: Array | None = 
     passed_over = accused[kept[accused]]
     overtaken = np.union1d(overtaken, accused[returned[accused]])
     kept[passed_over] = False
+    excused = ~np.isin(excusable, accused)
     taken_before = np.zeros(len(kept), np.bool_)
-    taken_before[np.setdiff1d(excusable[returned[excusable]], accused)] = True
+    taken_before[excusable[excused]] = returned[excusable[excused]]
 
     empty = np.flatnonzero(dequeues.empty & (dequeues.outcome == Outcome.OK))
     inside, false, undecided = None, empty, 0
     if len(empty):
-        judged = _Empties(matched, kept, returned, takers_ns, dequeues.invoked_ns[empty], dequeues.completed_ns[empty])
-        inside, wrong, undecided = judged.decide(taken_before)
+        answers = _Empties(
+            matched=matched,
+            kept=kept,
+            returned=returned,
+            takers_ns=takers_ns,
+            due_ns=overtaken_ns[excused],
+            invoked_ns=dequeues.invoked_ns[empty],
+            completed_ns=dequeues.completed_ns[empty],
+        )
+        inside, wrong, undecided = answers.decide(taken_before)
         false = empty[wrong]
     tell = Teller(enqueues, dequeues, matched)
     strange = matched.strange
@@ -227,14 +236,16 @@ def _not_excused(positions: Array, overtaken_ns: Array, takers_ns: Array) -> Arr
     return np.sort(positions[order[np.diff(short, prepend=0) > 0]])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Empties:
-    """The answers "empty", and all that may have been inside meanwhile."""
+    """The answers "empty", and all that may have been inside meanwhile. `due_ns`: by when each pending dequeue is
+    needed that excuses a value from having been overtaken, or passed over."""
 
     matched: Matched
     kept: Array
     returned: Array
     takers_ns: Array
+    due_ns: Array
     invoked_ns: Array
     completed_ns: Array
 
@@ -244,17 +255,22 @@ class _Empties:
         inside, false = self._false(taken_before)
         if not false.any() or not self.returned.any():
             return inside, false, 0
-        _, excused = self._false(taken_before | (self.returned & self._about(false)))
-        if not excused.any():
-            return inside, excused, 0
-        gone, certain = self._false(self.returned, absent=True)
-        return gone, certain, int(np.count_nonzero(false & ~certain))
+        more = self.returned & ~taken_before & self._about(false)
+        if self._can_spare(more):
+            inside, left = self._false(taken_before | more)
+            if not left.any():
+                return inside, left, 0
+        inside, certain = self._false(np.zeros_like(taken_before), lent=self.returned)
+        return inside, certain, int(np.count_nonzero(false & ~certain))
 
-    def _false(self, taken_before: Array, *, absent: bool = False) -> tuple[Inside, Array]:
-        """What was inside where these values had been taken before, each by a pending dequeue; or never been there."""
+    def _false(self, taken_before: Array, lent: Array | None = None) -> tuple[Inside, Array]:
+        """What was inside, and which answers are false, where these values had been taken before, each by a pending
+        dequeue; or where each of these needs one only at the moment of the answer."""
         matched = self.matched
-        dequeued = (matched.dequeue_invoked_ns != FOREVER) & ~taken_before
-        kept = self.kept if absent else self.kept | taken_before
+        if lent is None:
+            lent = np.zeros_like(taken_before)
+        dequeued = (matched.dequeue_invoked_ns != FOREVER) & ~taken_before & ~lent
+        kept = self.kept | taken_before
         inside = Inside(
             stored_ns=matched.enqueue_completed_ns[dequeued],
             taken_ns=matched.dequeue_invoked_ns[dequeued],
@@ -262,8 +278,16 @@ class _Empties:
             takers_ns=self.takers_ns,
             dequeued=np.flatnonzero(dequeued),
             kept=np.flatnonzero(kept),
+            lent_ns=matched.enqueue_completed_ns[lent],
+            back_ns=matched.dequeue_invoked_ns[lent],
+            lent=np.flatnonzero(lent),
         )
         return inside, false_empties(inside, self.invoked_ns, self.completed_ns)
+
+    def _can_spare(self, values: Array) -> bool:
+        """Whether there are pending dequeues for these values, too, each by the time of its return."""
+        due_ns = np.concatenate([self.due_ns, self.matched.dequeue_invoked_ns[values]])
+        return len(_not_excused(np.arange(len(due_ns)), due_ns, self.takers_ns)) == 0
 
     def _about(self, false: Array) -> Array:
         """Values that were inside at some moment of one of these answers."""
