@@ -75,7 +75,9 @@ class PullOne:
             status = (headers or {}).get("Status", "")
             if status == "404":
                 self._answered(request, NoMessage(Outcome.OK, at_ns))
-            elif status == "503":  # no responders: no server knows of a leader, so the request reached none
+            elif status in ("408", "503"):
+                # 408 is a leader's word that the request is over, and was given nothing: others wait for what is there.
+                # 503, no responders: no server knows of a leader, so the request reached none.
                 self._answered(request, NoMessage(Outcome.FAIL, at_ns))
             else:  # a leader that gives up its place, or a limit: a message may have been sent all the same
                 self._retire(request)
