@@ -41,13 +41,10 @@ PUBLISH_ONCE = Guarantee("publish_once", "no message is stored more than once, h
 NEVER_AGAIN = Guarantee("never_again", "a message whose acknowledgement was confirmed is never delivered again")
 ORDERED = Guarantee("ordered", "one consumer receives what one producer published in published order")
 GENUINE = Guarantee("genuine", "whatever is delivered was published by this run, is unharmed, and was not refused")
-
 LINEARIZABLE_FIFO = Guarantee(
     "linearizable_fifo",
     "some order of the enqueues and dequeues of one queue explains every answer, first in first out",
 )
-"""Not among GUARANTEES: no run has a table of pulled dequeues yet, of which alone it can be judged."""
-
 GUARANTEES: Mapping[str, Guarantee] = {
     guarantee.name: guarantee
     for guarantee in (
@@ -61,6 +58,7 @@ GUARANTEES: Mapping[str, Guarantee] = {
         NEVER_AGAIN,
         ORDERED,
         GENUINE,
+        LINEARIZABLE_FIFO,
     )
 }
 

@@ -135,6 +135,33 @@ class Deliver:
         return replace(self, foreign=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """One pull of one message: answered by it, by "empty" (no message), or, without an end, not at all."""
+
+    message: Message | None = None
+    at_ms: float | None = None
+    until_ms: float | None = None
+    redelivered: bool = False
+    client: int = 2
+    group: str = "group"
+
+    def at(self, ms: float) -> Pull:
+        return replace(self, at_ms=ms)
+
+    def until(self, ms: float) -> Pull:
+        return replace(self, until_ms=ms)
+
+    def again(self) -> Pull:
+        return replace(self, redelivered=True)
+
+    def by(self, client: int) -> Pull:
+        return replace(self, client=client)
+
+    def within(self, group: str) -> Pull:
+        return replace(self, group=group)
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     message: Message
@@ -182,7 +209,7 @@ class Phase:
     end_ms: float
 
 
-Event = Publish | Deliver | Left | Effect | Dropped | Note | ClientRow | Phase
+Event = Publish | Deliver | Pull | Left | Effect | Dropped | Note | ClientRow | Phase
 
 
 def publish(message: Message) -> Publish:
@@ -193,6 +220,11 @@ def publish(message: Message) -> Publish:
 def deliver(message: Message) -> Deliver:
     """One receipt; nothing was acknowledged, unless said."""
     return Deliver(message=message)
+
+
+def pull(message: Message | None = None) -> Pull:
+    """One pull of one message, and what came; without a message, and with an end, the answer was "empty"."""
+    return Pull(message=message)
 
 
 def left(message: Message, place: str = "owed", sequence: int = 0) -> Left:
@@ -300,6 +332,7 @@ class _Writer:
         writers: dict[type, Callable[[Any], None]] = {
             Publish: self.publish,
             Deliver: self.deliver,
+            Pull: self.pull,
             Left: lambda left: self.add(
                 "census",
                 message=packed(left.message),
@@ -391,6 +424,27 @@ class _Writer:
             foreign=event.foreign,
         )
 
+    def pull(self, event: Pull) -> None:
+        invoked_ns = self.time_ns(event.at_ms)
+        number = 0
+        if event.message is not None and event.until_ms is not None:
+            number = self.numbers.get(event.client, 0) + 1
+            came = Deliver(message=event.message, client=event.client, group=event.group, redelivered=event.redelivered)
+            self.deliver(came.fetched(invoked_ns / MS).at(event.until_ms).acknowledged())
+        self.add(
+            "dequeues",
+            client=event.client,
+            epoch=1,
+            group=self.word(event.group),
+            message=packed(event.message) if number and event.message is not None else 0,
+            delivery=number,
+            redelivered=event.redelivered,
+            found_empty=event.until_ms is not None and not number,
+            invoked_ns=invoked_ns,
+            completed_ns=NEVER if event.until_ms is None else int(event.until_ms * MS),
+            outcome=Outcome.INFO if event.until_ms is None else Outcome.OK,
+        )
+
     def effect(self, event: Effect) -> None:
         at_ns = self.time_ns(None)
         order = len(self.rows["effects"])
@@ -437,7 +491,7 @@ class _Writer:
 
     def make_up_clients(self) -> None:
         known = {row["client"] for row in self.rows["clients"]}
-        for table, role in (("publications", "producer"), ("deliveries", "consumer")):
+        for table, role in (("publications", "producer"), ("deliveries", "consumer"), ("dequeues", "consumer")):
             for number in dict.fromkeys(row["client"] for row in self.rows[table]):
                 if number not in known:
                     known.add(number)

@@ -6,18 +6,38 @@ Nothing here is shared with it: operations are tuples, and the queue is a tuple 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 
 class Op(NamedTuple):
     """One operation: `kind` is "enq", "deq" or "empty"; `end` is None if it was never answered; `failed`: refused for
-    certain. The value of an unanswered dequeue is not known, whatever it says."""
+    certain; `returned`: the value may have been taken before by an unanswered dequeue, and have come back. The value of
+    an unanswered dequeue is not known, whatever it says."""
 
     kind: str
     start: int
     end: int | None
     value: int = 0
     failed: bool = False
+    returned: bool = False
+
+
+def explained(history: Sequence[Op]) -> bool:
+    """Whether it is linearizable if some of its returned values were taken before, each by an unanswered dequeue of its
+    own, which has taken the value by the time of its return. Every such choice is tried."""
+    returned = [place for place, op in enumerate(history) if op.returned and op.end is not None]
+    takers = [place for place, op in enumerate(history) if op.kind == "deq" and op.end is None and not op.failed]
+    for count in range(min(len(returned), len(takers)) + 1):
+        for values in combinations(returned, count):
+            for chosen in permutations(takers, count):
+                ops = list(history)
+                for value, taker in zip(values, chosen, strict=True):
+                    ops[value] = ops[value]._replace(start=history[taker].start)
+                kept = [op for place, op in enumerate(ops) if place not in chosen]
+                if all(op.end is None or op.start <= op.end for op in kept) and linearizable(kept):
+                    return True
+    return False
 
 
 def linearizable(history: Sequence[Op]) -> bool:

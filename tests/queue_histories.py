@@ -29,6 +29,21 @@ def tables(history: Sequence[Op]) -> tuple[Enqueues, Dequeues]:
     )
 
 
+def returned(history: Sequence[Op]) -> np.ndarray:
+    """Which rows of the table of dequeues may have brought a value back."""
+    return np.array([op.returned for op in history if op.kind != "enq"], np.bool_)
+
+
+def with_returns(seed: random.Random, history: Sequence[Op]) -> list[Op]:
+    """The same with some answered dequeues that may have brought a value back, some of them later than they were."""
+    ops = list(history)
+    for place, op in enumerate(ops):
+        if op.kind == "deq" and op.end is not None and seed.random() < 0.4:
+            late = seed.choice([0, 0, 2, 5])
+            ops[place] = op._replace(start=op.start + late, end=op.end + late, returned=True)
+    return ops
+
+
 def _columns(ops: Sequence[Op]) -> dict[str, np.ndarray]:
     outcomes = [Outcome.FAIL if op.failed else Outcome.INFO if op.end is None else Outcome.OK for op in ops]
     return {

@@ -16,11 +16,12 @@ from harness.checkers.queue_operations import Dequeues, Enqueues
 from harness.guarantee import Status
 from harness.operation import MessageId
 from tests import queue_histories
-from tests.linearizations import Op, linearizable
+from tests.linearizations import Op, explained, linearizable
 from tests.queue_histories import packed, tables
 
 SEED = 7
 HISTORIES_PER_KIND = 1_600
+RETURNS = 3_000
 NOBODYS = 9_999
 
 
@@ -366,6 +367,55 @@ def any_operations(draw: st.DrawFn) -> list[Op]:
 @given(history=any_operations())
 def test_the_verdict_is_that_of_trying_every_order_on_anything(history: list[Op]) -> None:
     assert fifo.check(*tables(history)).linearizable == linearizable(history)
+
+
+def test_returns_are_held_only_with_an_explanation_and_violated_only_without(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seed = random.Random(SEED)
+    told: Counter[str] = Counter()
+    kinds = ({"pending dequeue"}, {"pending dequeue", "empty"}, {"pending dequeue", "empty", "pending enqueue"})
+    for number in range(RETURNS):
+        drawn = queue_histories.drawn(
+            seed, enqueues=seed.randint(1, 4), dequeues=seed.randint(1, 5), kinds=frozenset(kinds[number % 3])
+        )
+        history = queue_histories.with_returns(seed, drawn)
+        findings = fifo.check(*tables(history), may_return=queue_histories.returned(history))
+        expected = explained(history)
+        assert not (findings.violated and expected), history
+        assert not (findings.linearizable and not expected), history
+        told["violated" if findings.violated else "linearizable" if findings.linearizable else "undecided"] += 1
+    assert min(told["violated"], told["linearizable"]) > RETURNS // 20, "both come up"
+    assert told["undecided"] < RETURNS // 50, told
+    with capsys.disabled():
+        print(f"with returns: {dict(told)}", end=" ")
+
+
+def test_one_unanswered_dequeue_does_not_excuse_a_return_and_a_value_passed_over() -> None:
+    history = [
+        *[
+            unanswered(1),
+            enq(1, 2, 2),
+            unanswered(3),
+            enq(2, 6, 6),
+            empty(9, 9),
+            deq(1, 10, 10)._replace(returned=True),
+        ],
+        *[enq(3, 11, 11), enq(4, 14, 14), deq(4, 15, 15)],
+    ]
+    assert not explained(history)
+    assert not fifo.check(*tables(history), may_return=queue_histories.returned(history)).linearizable
+
+
+def test_what_is_undecided_is_said() -> None:
+    history = [
+        *[enq(1, 1, 2), enq(2, 3, 4), unanswered(5)],
+        *[empty(6, 7), deq(1, 8, 9)._replace(returned=True), deq(2, 10, 11)._replace(returned=True)],
+    ]
+    findings = fifo.check(*tables(history), may_return=queue_histories.returned(history))
+    assert (findings.status, findings.undecided) == (Status.UNKNOWN, 1)
+    assert findings.sentence.startswith("linearizable_fifo UNKNOWN: 1 answers 'empty' are true only if")
+    assert not explained(history)
 
 
 def test_the_operations_of_a_witness_are_not_linearizable_by_themselves() -> None:

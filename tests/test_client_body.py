@@ -18,7 +18,7 @@ from harness.brokers.memory.queue import Bugs
 from harness.clients.spec import ClientSpec
 from harness.clock import until
 from harness.history import journal as j
-from harness.history.join import Words, deliveries_of, publications_of, read_journal
+from harness.history.join import Words, deliveries_of, dequeues_of, publications_of, read_journal
 from harness.operation import AckKind, CrashPoint, MessageId, Outcome, Role
 from harness.sinks.sqlite import audit
 
@@ -88,6 +88,60 @@ def test_everything_is_recorded_with_its_end(tmp_path: Path, acknowledge: str) -
     assert heads == [attempted, attempted, 1, 0, 0]
     assert producer.states() == ["connected", "local-port", "told-to-stop"]
     assert producer.get("ended") > 0
+
+
+@pytest.mark.parametrize("acknowledge", ["automatic", "manual", "confirmed"])
+def test_every_pull_is_recorded_with_its_answer(tmp_path: Path, acknowledge: str) -> None:
+    with stage(tmp_path, Memory(acknowledge=acknowledge)) as at:
+        consumer, producer = at.consumer(pull_one=True).connected(), at.producer(rate_hz=100.0).connected()
+        producer.go().reached("acked", 50)
+        assert producer.finish() == 0
+        at.drain()
+        assert consumer.finish() == 0
+        acked = at.broker.census(RUN).counters["acked"]
+    attempted = producer.get("attempted")
+    dequeued = dequeues_of(read_journal(consumer.journal, Words()), 0)
+    brought = dequeued["message"] != 0
+    assert list(dequeued["message"][brought]) == [MessageId(2, sequence).packed for sequence in range(attempted)]
+    assert (brought ^ dequeued["found_empty"]).all()
+    assert dequeued["found_empty"].any()
+    assert (dequeued["outcome"] == Outcome.OK).all()
+    assert (dequeued["completed_ns"] >= dequeued["invoked_ns"]).all()
+    assert (dequeued["invoked_ns"][1:] > dequeued["completed_ns"][:-1]).all(), "one at a time"
+    assert acked == (0 if acknowledge == "automatic" else attempted)
+
+
+@pytest.mark.parametrize("end", ["killed", "cut off"])
+def test_a_pull_that_was_not_answered_is_on_record(tmp_path: Path, end: str) -> None:
+    with stage(tmp_path) as at:
+        consumer = at.consumer(pull_one=True).connected()
+        assert at.server is not None
+        at.server.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)
+        asked = len(consumer.records(j.DEQUEUE))
+        if end == "killed":
+            consumer.kill()
+        else:
+            consumer.head.set("cut", 1)
+            consumer.reached("lost", 1)
+        at.server.send_signal(signal.SIGCONT)
+        if end == "cut off":
+            consumer.reached("connections", 2)
+            time.sleep(0.1)
+            assert consumer.finish() == 0
+    dequeued = dequeues_of(read_journal(consumer.journal, Words()), 0)
+    pending = dequeued["outcome"] == Outcome.INFO
+    assert list(pending.nonzero()[0]) == [asked - 1]
+    assert set(dequeued["epoch"][asked:]) == (set() if end == "killed" else {2})
+
+
+def test_a_consumer_pulls_no_more_than_it_may_hold(tmp_path: Path) -> None:
+    with stage(tmp_path) as at:
+        consumer = at.consumer(pull_one=True, prefetch=5, service_ms=60_000.0).connected()
+        at.producer(messages_max=20).connected().go()
+        consumer.reached("received", 5)
+        time.sleep(0.2)
+        assert (consumer.get("received"), consumer.get("holding")) == (5, 5)
 
 
 def test_without_confirms_the_head_counts_the_calls_that_returned(tmp_path: Path) -> None:

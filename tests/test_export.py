@@ -159,6 +159,20 @@ def test_a_process_of_edn_does_one_thing_at_a_time_and_ends_with_what_was_never_
     assert {one["client"] for one in told if one["f"] == ":publish"} == {"1"}
 
 
+def test_a_pull_of_one_message_is_a_dequeue_of_edn() -> None:
+    history = histories.history(
+        histories.pull(1).at(1).until(2), histories.pull().at(3).until(4), histories.pull().at(5)
+    )
+    told = [one for one in operations(history) if one["f"] == ":dequeue"]
+    assert [(one["time"], one["type"]) for one in told] == [
+        *[("1000000", ":invoke"), ("2000000", ":ok"), ("3000000", ":invoke"), ("4000000", ":ok")],
+        *[("5000000", ":invoke"), ("5000001", ":info")],
+    ]
+    assert told[1]["value"] == '{:message "1:1", :group "group", :empty false}'
+    assert told[3]["value"] == '{:message nil, :group "group", :empty true}'
+    assert told[5]["error"] == '"no-answer"'
+
+
 def test_edn_is_a_file_beside_the_terms(tmp_path: Path) -> None:
     paths = exchange.export_directory(small(), tmp_path, "edn")
     assert [path.name for path in paths] == ["terms.json", "history.edn"]

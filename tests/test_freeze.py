@@ -11,7 +11,20 @@ from harness.checkers.judge import judge
 from harness.guarantee import Status
 from harness.history.freeze import freeze
 from harness.history.history import History
-from harness.history.journal import ACK, CONFIRM, DELIVER, HEAD_SIZE, PUBLISH, RECORD_SIZE, Journal
+from harness.history.journal import (
+    ACK,
+    CONFIRM,
+    DELIVER,
+    DEQUEUE,
+    EMPTY,
+    FOREIGN,
+    HEAD_SIZE,
+    PUBLISH,
+    PULLED,
+    RECORD_SIZE,
+    REDELIVERED,
+    Journal,
+)
 from harness.history.proceedings import Proceedings
 from harness.history.terms import InjectionTerms
 from harness.operation import AckKind, AcknowledgedBy, MessageId, Outcome
@@ -124,6 +137,41 @@ def test_a_damaged_journal_is_named_and_accuses_and_acquits_nobody(damage: str, 
     past = freeze(run)
     assert past.terms.truncated_journals == (name,)
     assert set(statuses(past).values()) == {Status.UNKNOWN}
+
+
+def test_a_pull_is_joined_with_what_answered_it(tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run")
+    whole, foreign = MessageId(PRODUCER, 1).packed, MessageId(PRODUCER, 2).packed
+    path = run / "journals" / "consumer-2.3.journal"
+    proceedings = Proceedings(run)
+    client(proceedings, 3, "consumer")
+    proceedings.close()
+    consumer = Journal(path, client=3, origin_ns=0)
+    consumer.write(DEQUEUE, epoch=1, x0=10)
+    consumer.write(DELIVER, PULLED | REDELIVERED, 1, 1, 1, whole, 0, 20, 10, 1)
+    consumer.write(DEQUEUE, epoch=1, x0=30)
+    consumer.write(EMPTY, Outcome.OK, 1, x0=30, x1=40)
+    consumer.write(DEQUEUE, epoch=1, x0=50)
+    consumer.write(EMPTY, Outcome.FAIL, 1, x0=50, x1=60)
+    consumer.write(DEQUEUE, epoch=1, x0=70)
+    consumer.write(DEQUEUE, epoch=2, x0=90)
+    consumer.write(DELIVER, PULLED | FOREIGN, 2, 1, 1, foreign, 0, 100, 90, 2)
+    consumer.write(DELIVER, PULLED, 1, 1, 1, whole, 0, 110, 70, 3)  # an answer that comes late
+    consumer.write(DELIVER, PULLED, 2, 1, 1, whole, 0, 120, 115, 4)  # of a fetch that is none of these
+    consumer.write(DEQUEUE, epoch=2, x0=130)
+    consumer.close()
+    table = freeze(run).dequeues
+    rows = [tuple(int(table[column][row]) for column in table) for row in range(table.rows)]
+    group = int(table.group[0])
+    ok, info, fail = Outcome.OK, Outcome.INFO, Outcome.FAIL
+    assert rows == [
+        (3, 1, group, whole, 1, 1, 0, 10, 20, ok),
+        (3, 1, group, 0, 0, 0, 1, 30, 40, ok),
+        (3, 1, group, 0, 0, 0, 0, 50, 60, fail),
+        (3, 1, group, whole, 3, 0, 0, 70, 110, ok),
+        (3, 2, group, 0, 2, 0, 0, 90, 100, ok),
+        (3, 2, group, 0, 0, 0, 0, 130, -1, info),
+    ]
 
 
 @pytest.mark.parametrize(

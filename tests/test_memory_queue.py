@@ -100,6 +100,7 @@ SHOWS: dict[str, tuple[Bugs, dict[str, list[int]]]] = {
     "deliver refused": (Bugs(deliver_refused_every=10), {"visible failure": TENTH}),
     "strand": (Bugs(strand_every=10), {"stranded": TENTH}),
     "confirm too early, no restart": (Bugs(confirm_too_early=True), {}),
+    "deny, and nobody pulls": (Bugs(deny_every=10), {}),
     "forget on restart, no restart": (Bugs(forget_on_restart=True), {}),
 }
 
@@ -270,3 +271,33 @@ def test_left_is_by_identity_wherever_a_message_is() -> None:
     queue.subscribe("a", 1, automatic=False)
     queue.due(0)
     assert [sequence for sequence, _ in queue.left()] == [1, 2, 3, 4]
+
+
+def test_a_pull_takes_the_first_message_or_none() -> None:
+    queue = Queue()
+    assert queue.pull("a", False, 0) == []
+    for number in range(3):
+        queue.publish(payload(number), "", 0)
+    taken = [one.sequence for name in ("a", "b", "a") for one in queue.pull(name, False, 0)]
+    assert (taken, queue.pull("b", False, 0), queue.unsettled()) == ([1, 2, 3], [], 3)
+    assert queue.due(0) == [], "who pulls is pushed nothing"
+    queue.settle("a", 1)
+    queue.ended("a")
+    (again,) = queue.pull("b", False, 0)
+    assert (again.sequence, again.redelivered) == (3, True)
+
+
+def test_a_pull_under_automatic_acknowledgement_settles_what_it_takes() -> None:
+    queue = Queue()
+    queue.publish(payload(1), "", 0)
+    assert len(queue.pull("a", True, 0)) == 1
+    queue.ended("a")
+    assert (queue.left(), queue.pull("b", True, 0)) == ([], [])
+
+
+def test_a_queue_that_denies_answers_every_nth_pull_as_if_it_were_empty() -> None:
+    queue = Queue(Bugs(deny_every=3))
+    for number in range(4):
+        queue.publish(payload(number), "", 0)
+    assert [len(queue.pull("a", False, 0)) for _ in range(6)] == [1, 1, 0, 1, 1, 0]
+    assert [one[0] for one in queue.left()] == [1, 2, 3, 4], "a denied pull takes nothing"

@@ -65,6 +65,34 @@ def test_a_planted_bug_breaks_what_it_should_and_nothing_else(planted: str, tmp_
         assert judgement.counts[anomaly] > 0, anomaly
 
 
+PULLED: dict[str, tuple[Bugs, Fault, set[str], set[str]]] = {
+    # as above, of consumers that pull one message at a time: one, that is near, so that no two pulls hide a wrong order
+    # by overlapping; two where one is cut off
+    "nothing": (Bugs(), Nothing(), set(), set()),
+    "nothing_and_consumers_cut_off": (Bugs(), Disconnect(Role.CONSUMER), REPEAT, {"duplicate_delivery"}),
+    "empty_though_it_is_not": (Bugs(deny_every=20), Nothing(), {"linearizable_fifo"}, {"false_empty"}),
+    "two_in_fifty_change_places": (Bugs(reorder_every=50), Nothing(), {"ordered", "linearizable_fifo"}, {"overtaken"}),
+    "a_message_in_fifty_lost": (Bugs(lose_every=50), Nothing(), {*LOSS, "linearizable_fifo"}, {"lost", "passed_over"}),
+}
+
+
+@pytest.mark.parametrize("planted", PULLED)
+def test_a_bug_planted_under_pulls_breaks_what_it_should_and_nothing_else(planted: str, tmp_path: Path) -> None:
+    bugs, fault, violated, counted = PULLED[planted]
+    cut_off = isinstance(fault, Disconnect)
+    scenario = Scenario(
+        configuration=Memory(planted.replace("_", "-"), bugs=bugs),
+        schedule=Repeat(fault),
+        workload=Steady(rate_hz=60, quiet_s=1.0, consumers=1 + cut_off, distance_ms=1 + 3 * cut_off, pull_one=True),
+    )
+    judgement = run_cell(scenario, tmp_path / "run").judgement
+    status = {name: verdict.status for name, verdict in judgement.verdicts.items()}
+    assert set(status) == {*EVERYTHING, "linearizable_fifo"}
+    assert status == {name: Status.VIOLATED if name in violated else Status.HELD for name in status}, judgement.trial
+    for anomaly in counted:
+        assert judgement.counts[anomaly] > 0, anomaly
+
+
 @pytest.mark.parametrize(
     ("retry", "duplicates"), [("same-id", False), ("new-id", True)], ids=["same_id", "a_new_id_each_time"]
 )

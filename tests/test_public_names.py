@@ -65,6 +65,7 @@ PUBLIC = [
     "KillAll",
     "KillClient",
     "LEADER",
+    "LINEARIZABLE_FIFO",
     "Latency",
     "LeaderTransfer",
     "Memory",

@@ -362,6 +362,19 @@ def test_a_newer_run_is_refused_and_says_who_wrote_it(tmp_path: Path) -> None:
     assert "newer broker-assay" in str(refused.value.cure)
 
 
+def test_a_run_that_is_older_than_a_table_has_no_row_of_it(tmp_path: Path) -> None:
+    history = some_history()
+    store.write_history(tmp_path, history)
+    (tmp_path / "tables" / "dequeues.npz").unlink()
+    with pytest.raises(Refused, match="is missing"):
+        store.read_history(tmp_path)
+    rows = json.loads((tmp_path / "format.json").read_text())["rows"]
+    rewrite(tmp_path / "format.json", rows={name: count for name, count in rows.items() if name != "dequeues"})
+    read = store.read_history(tmp_path)
+    assert read.dequeues.rows == 0
+    assert equal(read, History({**history.tables, "dequeues": Table.empty("dequeues")}, history.terms, history.words))
+
+
 def test_a_full_disk_is_trouble_that_names_the_file_and_leaves_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

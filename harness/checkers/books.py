@@ -16,7 +16,10 @@ from harness.checkers.facts import Facts
 from harness.checkers.load import never_handed_over
 from harness.operation import AckKind, AcknowledgedBy, Outcome
 
-UNSEEN_DELIVERIES = ("lost", "lost_unconfirmed", "swallowed", "unprocessed", "never_processed", "stranded")
+UNSEEN_DELIVERIES = (
+    *("lost", "lost_unconfirmed", "swallowed", "unprocessed", "never_processed", "stranded"),
+    *("passed_over", "false_empty"),
+)
 UNSEEN_PUBLICATIONS = ("phantom", "duplicate_publish")
 UNSENT_DELIVERIES = ("duplicate_delivery", "again_after_confirmed_ack", "unflagged_redelivery")
 

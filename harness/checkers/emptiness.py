@@ -5,7 +5,8 @@ themselves the two operations may be ordered either way, for intervals are close
 
 - no value that was dequeued is certainly inside at t, and
 - of the values that were never dequeued, no more were stored before t than pending dequeues were invoked by t, each of
-  which may have taken one.
+  which may have taken one; nor are there more together with the returned values that lie between the end of their
+  enqueue and the beginning of their return at t, each of which needs one such dequeue, too.
 
 An answer "empty" is legal iff its interval contains such a moment, whatever other such answers there are. Source: the
 pattern VWit of T. A. Henzinger, A. Sezgin, V. Vafeiadis, "Aspect-oriented linearizability proofs", CONCUR 2013,
@@ -31,7 +32,8 @@ class Inside:
     `stored_ns`, `taken_ns`: end of the enqueue and beginning of the dequeue of each value that was dequeued (the value
     is certainly inside between them, if at all); `dequeued`: which value that is, as the caller numbers them.
     `kept_ns`, `kept`: end of the enqueue of each value that never was, and which it is. `takers_ns`: beginning of each
-    pending dequeue, ascending.
+    pending dequeue, ascending. `lent_ns`, `back_ns`, `lent`: as of values that were dequeued, of those that may have
+    been taken before by a pending dequeue, and have come back.
     """
 
     stored_ns: Array
@@ -40,6 +42,9 @@ class Inside:
     kept_ns: Array
     kept: Array
     takers_ns: Array
+    lent_ns: Array
+    back_ns: Array
+    lent: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,8 @@ class Cover:
     """Why no moment of an interval will do. `values`: those that cover it one after another, LINKS_MAX of them at most.
 
     `gap_ns`: the first moment that they leave open, None if they leave none or more are needed than can be named;
-    `owed`: kept values that were stored before it; `takers`: pending dequeues that were invoked by then.
+    `owed`: kept values that were stored before it, and those that came back after it; `takers`: pending dequeues that
+    were invoked by then.
     """
 
     values: tuple[int, ...]
@@ -61,26 +67,35 @@ def false_empties(inside: Inside, invoked_ns: Array, completed_ns: Array) -> Arr
     wrong = np.zeros(len(invoked_ns), np.bool_)
     if len(wrong) == 0:
         return wrong
-    real = inside.stored_ns < inside.taken_ns
-    begins = np.sort(inside.stored_ns[real], kind="stable")  # nearly sorted: timsort gains
-    ends = np.sort(inside.taken_ns[real], kind="stable")
+    begins, ends = _certain(inside.stored_ns, inside.taken_ns)
+    lent, back = _certain(inside.lent_ns, inside.back_ns)
     kept, takers = np.sort(inside.kept_ns), inside.takers_ns
 
     def may_be_empty(moments: Array) -> Array:
         certain = np.searchsorted(begins, moments, side="left") - np.searchsorted(ends, moments, side="right")
         owed = np.searchsorted(kept, moments, side="left") - np.searchsorted(takers, moments, side="right")
+        if len(lent):
+            owed += np.searchsorted(lent, moments, side="left") - np.searchsorted(back, moments, side="right")
         return np.asarray((certain == 0) & (owed <= 0))
 
     wrong = ~may_be_empty(invoked_ns)
     left = np.flatnonzero(wrong)
     if len(left):
         # The moments at which the queue may be empty form closed intervals, which begin where a value may be taken.
-        moments = np.sort(np.concatenate([ends, takers]))
+        moments = np.sort(np.concatenate([ends, takers, back]))
         moments = moments[may_be_empty(moments)]
         first = np.searchsorted(moments, invoked_ns[left], side="left")
         beyond = np.searchsorted(moments, completed_ns[left], side="right")
         wrong[left] = first == beyond
     return wrong
+
+
+def _certain(stored_ns: Array, taken_ns: Array) -> tuple[Array, Array]:
+    """When values begin to be certainly inside, and when they end to be: each ascending."""
+    real = stored_ns < taken_ns
+    return np.sort(stored_ns[real], kind="stable"), np.sort(
+        taken_ns[real], kind="stable"
+    )  # nearly sorted: timsort gains
 
 
 def cover(inside: Inside, invoked_ns: int, completed_ns: int) -> Cover:
@@ -90,7 +105,8 @@ def cover(inside: Inside, invoked_ns: int, completed_ns: int) -> Cover:
     while moment <= completed_ns and len(chain) < LINKS_MAX:
         there = np.flatnonzero((inside.stored_ns < moment) & (inside.taken_ns > moment))
         if len(there) == 0:
-            owed = inside.kept[inside.kept_ns < moment]
+            back = inside.lent[(inside.lent_ns < moment) & (inside.back_ns > moment)]
+            owed = np.concatenate([inside.kept[inside.kept_ns < moment], back])
             takers = int(np.count_nonzero(inside.takers_ns <= moment))
             return Cover(values=tuple(chain), gap_ns=moment, owed=tuple(map(int, owed[: takers + 1])), takers=takers)
         link = int(there[np.argmax(inside.taken_ns[there])])

@@ -34,6 +34,16 @@ whichever is more. Hence the two conditions part: the passed over values alone m
 finds a moment t at which no more kept values were stored before t than pending dequeues were invoked by t. The moments
 need not be chosen together, and nothing is left undecided.
 
+**Values that came back** (ours, too). A queue that delivers at least once hands a value out again if whoever took it
+did not settle it: out of order by contract. If the first *answered* dequeue of a value may have brought it back
+(`may_return`), then it was its first dequeue all the same, or a pending one, invoked at q, had taken the value before:
+over [q, d], where d is that answer. So a returned value that is overtaken needs a pending dequeue just as one that is
+passed over does, by the same deadline, from the same stock. Once it has one, it counts for the answers "empty" as kept
+with its taker: a pair that the counting above makes nothing of as soon as it is out. For answers that are false then,
+the returned values that lay about them are given takers, too, if there are enough. If some stay false, nothing is
+decided of those that would be true if each could hand out all takers anew (`undecided`). So what is HELD has an
+explanation, and what is VIOLATED has none.
+
 The cost is O(n log n), for sorting what is not sorted yet; it is linear where little was concurrent.
 """
 
@@ -64,6 +74,8 @@ PATTERNS: Mapping[str, str] = {
 """Every bad pattern, in the words of a verdict. A value is set aside once a pattern has told of it, so that one wrong
 is reported once: what was passed over is not held against the answers "empty" that come after it."""
 
+UNDECIDED = "{n} answers 'empty' are true only if a value had been taken before by a dequeue that was never answered"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFindings:
@@ -71,7 +83,7 @@ class QueueFindings:
 
     `anomalies`: every bad pattern of PATTERNS by its name, also what was not found. `rows`: the operations that each
     of an anomaly's witnesses points at. `enqueued`, `dequeued`, `empties`: operations answered OK. `pending`: never
-    answered.
+    answered. `undecided`: answers "empty" that are true only if some value had been taken before, and came back.
     """
 
     anomalies: Mapping[str, Anomaly]
@@ -80,25 +92,39 @@ class QueueFindings:
     dequeued: int
     empties: int
     pending: int
+    undecided: int = 0
+
+    @property
+    def violated(self) -> bool:
+        """Whether no order of the operations explains the history."""
+        return any(self.anomalies.values())
 
     @property
     def linearizable(self) -> bool:
-        """Whether some order of the operations explains the history."""
-        return not any(self.anomalies.values())
+        """Whether some order of the operations does."""
+        return not self.violated and not self.undecided
 
     @property
     def status(self) -> Status:
-        """VIOLATED by any bad pattern; HELD without, if a dequeue was answered: else nothing was at stake."""
-        if not self.linearizable:
+        """VIOLATED by any bad pattern; HELD without, if nothing is undecided and a dequeue was answered: else nothing
+        was at stake."""
+        if self.violated:
             return Status.VIOLATED
-        return Status.HELD if self.dequeued + self.empties else Status.UNKNOWN
+        return Status.HELD if self.dequeued + self.empties and not self.undecided else Status.UNKNOWN
+
+    @property
+    def patterns(self) -> str:
+        """The bad patterns that were found, in words."""
+        return "; ".join(PATTERNS[name].format(n=one.count) for name, one in self.anomalies.items() if one)
 
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
         said = f"{LINEARIZABLE_FIFO} {self.status}: "
         if self.status is Status.VIOLATED:
-            return said + "; ".join(PATTERNS[name].format(n=one.count) for name, one in self.anomalies.items() if one)
+            return said + self.patterns
+        if self.undecided:
+            return said + UNDECIDED.format(n=self.undecided)
         if self.status is Status.UNKNOWN:
             return said + "no dequeue was answered, so nothing was at stake"
         return (
@@ -107,27 +133,45 @@ class QueueFindings:
         )
 
 
-def check(enqueues: Enqueues, dequeues: Dequeues) -> QueueFindings:
+def check(enqueues: Enqueues, dequeues: Dequeues, *, may_return: Array | None = None) -> QueueFindings:
     """Decide whether the operations of one queue are linearizable, and point at what shows that they are not.
 
-    Raises ValueError if two enqueues that may both have taken effect have one value.
+    `may_return`: bool, one a row of `dequeues`: whether what it brought may have been taken before and come back; None:
+    nothing comes back. Raises ValueError if two enqueues that may both have taken effect have one value.
     """
     matched = match(enqueues, dequeues)
     early = matched.dequeue_completed_ns < matched.enqueue_invoked_ns
     kept = (matched.dequeue_completed_ns == FOREVER) & (matched.enqueue_completed_ns != FOREVER)
     if early.any():
         matched = _set_aside(matched, early)
-    overtaken, never_taken, overtaken_ns = _overtaken(matched, kept)
+    returned = np.zeros(len(kept), np.bool_)
+    if may_return is not None:
+        returned[matched.at[may_return[matched.dequeue_rows]]] = True
+        returned &= ~early
+    overtaken, excusable, overtaken_ns = _overtaken(matched, kept | returned)
     takers_ns = np.sort(dequeues.invoked_ns[dequeues.outcome == Outcome.INFO])
-    passed_over = _not_excused(never_taken, overtaken_ns, takers_ns)
+    accused = _not_excused(excusable, overtaken_ns, takers_ns)
+    passed_over = accused[kept[accused]]
+    overtaken = np.union1d(overtaken, accused[returned[accused]])
     kept[passed_over] = False
+    excused = ~np.isin(excusable, accused)
+    taken_before = np.zeros(len(kept), np.bool_)
+    taken_before[excusable[excused]] = returned[excusable[excused]]
 
     empty = np.flatnonzero(dequeues.empty & (dequeues.outcome == Outcome.OK))
-    inside = _inside(matched, kept, takers_ns) if len(empty) else None
-    if inside is None:
-        false = empty
-    else:
-        false = empty[false_empties(inside, dequeues.invoked_ns[empty], dequeues.completed_ns[empty])]
+    inside, false, undecided = None, empty, 0
+    if len(empty):
+        answers = _Empties(
+            matched=matched,
+            kept=kept,
+            returned=returned,
+            takers_ns=takers_ns,
+            due_ns=overtaken_ns[excused],
+            invoked_ns=dequeues.invoked_ns[empty],
+            completed_ns=dequeues.completed_ns[empty],
+        )
+        inside, wrong, undecided = answers.decide(taken_before)
+        false = empty[wrong]
     tell = Teller(enqueues, dequeues, matched)
     strange = matched.strange
     refused = np.zeros(len(strange), np.bool_)
@@ -149,6 +193,7 @@ def check(enqueues: Enqueues, dequeues: Dequeues) -> QueueFindings:
         dequeued=len(matched.at) + len(strange),
         empties=len(empty),
         pending=int(np.count_nonzero(enqueues.outcome == Outcome.INFO)) + len(takers_ns),
+        undecided=undecided,
     )
 
 
@@ -191,13 +236,63 @@ def _not_excused(positions: Array, overtaken_ns: Array, takers_ns: Array) -> Arr
     return np.sort(positions[order[np.diff(short, prepend=0) > 0]])
 
 
-def _inside(matched: Matched, kept: Array, takers_ns: Array) -> Inside:
-    dequeued = matched.dequeue_invoked_ns != FOREVER
-    return Inside(
-        stored_ns=matched.enqueue_completed_ns[dequeued],
-        taken_ns=matched.dequeue_invoked_ns[dequeued],
-        kept_ns=matched.enqueue_completed_ns[kept],
-        takers_ns=takers_ns,
-        dequeued=np.flatnonzero(dequeued),
-        kept=np.flatnonzero(kept),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Empties:
+    """The answers "empty", and all that may have been inside meanwhile. `due_ns`: by when each pending dequeue is
+    needed that excuses a value from having been overtaken, or passed over."""
+
+    matched: Matched
+    kept: Array
+    returned: Array
+    takers_ns: Array
+    due_ns: Array
+    invoked_ns: Array
+    completed_ns: Array
+
+    def decide(self, taken_before: Array) -> tuple[Inside, Array, int]:
+        """What was inside, which answers are false, and of how many nothing is decided. `taken_before`: the returned
+        values of which pending dequeues are known to have taken them."""
+        inside, false = self._false(taken_before)
+        if not false.any() or not self.returned.any():
+            return inside, false, 0
+        more = self.returned & ~taken_before & self._about(false)
+        if self._can_spare(more):
+            inside, left = self._false(taken_before | more)
+            if not left.any():
+                return inside, left, 0
+        inside, certain = self._false(np.zeros_like(taken_before), lent=self.returned)
+        return inside, certain, int(np.count_nonzero(false & ~certain))
+
+    def _false(self, taken_before: Array, lent: Array | None = None) -> tuple[Inside, Array]:
+        """What was inside, and which answers are false, where these values had been taken before, each by a pending
+        dequeue; or where each of these needs one only at the moment of the answer."""
+        matched = self.matched
+        if lent is None:
+            lent = np.zeros_like(taken_before)
+        dequeued = (matched.dequeue_invoked_ns != FOREVER) & ~taken_before & ~lent
+        kept = self.kept | taken_before
+        inside = Inside(
+            stored_ns=matched.enqueue_completed_ns[dequeued],
+            taken_ns=matched.dequeue_invoked_ns[dequeued],
+            kept_ns=matched.enqueue_completed_ns[kept],
+            takers_ns=self.takers_ns,
+            dequeued=np.flatnonzero(dequeued),
+            kept=np.flatnonzero(kept),
+            lent_ns=matched.enqueue_completed_ns[lent],
+            back_ns=matched.dequeue_invoked_ns[lent],
+            lent=np.flatnonzero(lent),
+        )
+        return inside, false_empties(inside, self.invoked_ns, self.completed_ns)
+
+    def _can_spare(self, values: Array) -> bool:
+        """Whether there are pending dequeues for these values, too, each by the time of its return."""
+        due_ns = np.concatenate([self.due_ns, self.matched.dequeue_invoked_ns[values]])
+        return len(_not_excused(np.arange(len(due_ns)), due_ns, self.takers_ns)) == 0
+
+    def _about(self, false: Array) -> Array:
+        """Values that were inside at some moment of one of these answers."""
+        begins, ends = np.sort(self.invoked_ns[false]), np.sort(self.completed_ns[false])
+        stored_ns, taken_ns = self.matched.enqueue_completed_ns, self.matched.dequeue_invoked_ns
+        begun = np.searchsorted(begins, taken_ns, side="left")
+        ended = np.searchsorted(ends, stored_ns, side="right")
+        return np.asarray((stored_ns < taken_ns) & (begun > ended))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.checkers import bounds, delivery, ordering, processing, sentences, trial
+from harness.checkers import bounds, delivery, linearizability, ordering, processing, sentences, trial
 from harness.checkers.anomaly import WITNESSES_MAX, Anomaly
 from harness.checkers.facts import Facts, gather
+from harness.checkers.linearizability import Linearizability
 from harness.checkers.trial import Fairness, Trial
 from harness.guarantee import (
     AT_LEAST_ONCE,
@@ -21,6 +22,7 @@ from harness.guarantee import (
     EXACTLY_ONCE,
     EXACTLY_ONCE_PROCESSED,
     GENUINE,
+    LINEARIZABLE_FIFO,
     NEVER_AGAIN,
     ORDERED,
     PUBLISH_ONCE,
@@ -47,6 +49,7 @@ BREAKS: Mapping[Guarantee, tuple[str, ...]] = {
     NEVER_AGAIN: ("again_after_confirmed_ack",),
     ORDERED: ("reordered",),
     GENUINE: ("visible_failure",),
+    LINEARIZABLE_FIFO: ("visible_failure", *linearizability.PATTERNS),
 }
 """Which anomalies break which guarantee; those of delivery.STRANGE break every one."""
 
@@ -83,6 +86,7 @@ class _Case:
     anomalies: Mapping[str, Anomaly]
     counts: Mapping[str, int]
     fairness: Fairness
+    queue: Linearizability
 
     @property
     def terms(self) -> Terms:
@@ -106,16 +110,19 @@ def judge(history: History) -> Judgement:
     delivered = delivery.check(facts)
     order = ordering.check(facts)
     processed = processing.check(facts)
+    queue = linearizability.check(facts)
     case = _Case(
         facts,
-        {**delivered.anomalies, "reordered": order.reordered, **processed.anomalies},
+        {**delivered.anomalies, "reordered": order.reordered, **processed.anomalies, **queue.anomalies},
         {
             **delivered.counts,
             **processed.counts,
+            **queue.counts,
             "order_compared": order.compared,
             "not_ordered_by_contract": order.exempt,
         },
         trial.check(facts),
+        queue,
     )
     verdicts = {guarantee.name: _verdict(case, guarantee) for guarantee in _applicable(facts)}
     for guarantee, reason in _expected(case.terms):
@@ -146,6 +153,7 @@ def _applicable(facts: Facts) -> list[Guarantee]:
         *((NEVER_AGAIN,) if terms.pulled and terms.ack == AckKind.CONFIRMED else ()),
         *((ORDERED,) if terms.ordered else ()),
         GENUINE,
+        *((LINEARIZABLE_FIFO,) if linearizability.applies(facts) else ()),
     ]
 
 
@@ -217,6 +225,8 @@ def _why_unknown(case: _Case, guarantee: Guarantee, doubted: list[Anomaly], expo
             f"{late.count} messages came again after a confirmed acknowledgement that their client gave later than "
             f"ack_wait ({case.terms.ack_wait_s:g} s): not the broker's doing, and no proof that it keeps its promise"
         )
+    if guarantee == LINEARIZABLE_FIFO:
+        reasons.extend(case.queue.reasons)
     reasons.extend(case.fairness.reasons)
     if exposure == 0:
         reasons.append(f"nothing was at stake: {sentences.stake(guarantee, 0)}")
@@ -251,6 +261,8 @@ def _exposure(case: _Case, guarantee: Guarantee) -> int:
         return sum((chunk.settlement == Outcome.OK).sum() for chunk in facts.history.deliveries.chunks("settlement"))
     if guarantee == ORDERED:
         return case.counts["order_compared"]
+    if guarantee == LINEARIZABLE_FIFO:
+        return case.queue.exposure
     if guarantee == GENUINE:
         return facts.history.deliveries.rows
     return facts.received.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.checkers import fifo, linearizability
 from harness.checkers.anomaly import Anomaly
 from harness.guarantee import Guarantee, Status
 
@@ -18,6 +19,7 @@ _STAKES = {
     "never_again": "deliveries whose acknowledgement was confirmed",
     "ordered": "deliveries whose order is contracted",
     "genuine": "deliveries",
+    "linearizable_fifo": "dequeues answered",
 }
 
 _SAYINGS = {
@@ -36,6 +38,7 @@ _SAYINGS = {
     "unprocessed": "{n} of {delivered} received messages left no effect",
     "never_processed": "{n} acknowledged messages were never received and left no effect",
     "duplicate_effect": "{n} messages left their effect more than once",
+    **{name: fifo.PATTERNS[name] for name in linearizability.PATTERNS},
 }
 
 _UNPROVEN = {

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import catalogue
 from harness.clients.crash import AFTER_RECEIVE, BETWEEN_ACK_AND_CONFIRM, Guarded, until_written
+from harness.clients.pulling import Pulling
 from harness.history.journal import ACK, CORRUPT, DELIVER, FOREIGN, HANDLED, PLACE, PULLED, REDELIVERED, SETTLED
 from harness.operation import (
     OUT_OF_ORDER,
@@ -184,8 +185,9 @@ class Consuming:
     # ---- as the connection tells -----------------------------------------------------------------------------------
 
     async def opened(self, connection: Connection, epoch: int) -> None:
-        """Consume."""
-        await connection.consume()
+        """Consume, unless messages are pulled one by one."""
+        if not self.body.spec.pull_one:
+            await connection.consume()
 
     def lost(self, epoch: int) -> None:
         """Whoever holds a delivery of it finds out by itself."""
@@ -261,12 +263,13 @@ class Consuming:
     async def run(self) -> None:
         """Process until told to stop; then take no more, and finish what is here."""
         processing = self.body.background(self._process())
+        pulling = self.body.background(Pulling(self.body).run()) if self.body.spec.pull_one else None
         await self.body.stopping.wait()
         connection = self.body.connection
         limit_s = self.body.spec.confirm_timeout_s
         if connection is not None:
             try:
-                await asyncio.wait_for(connection.stop_consuming(), limit_s)
+                await asyncio.wait_for(pulling or connection.stop_consuming(), limit_s)
             except TimeoutError:
                 self.journal.state(UNANSWERED_END, epoch=self.body.epoch)
             except OSError:

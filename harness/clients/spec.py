@@ -31,7 +31,8 @@ class ClientSpec:
     `sequence_first`: first sequence number. `confirms`: whether answers come at all.
     Consumers: `prefetch`; `mechanism`: name and fields of a processing mechanism, or None: receive and acknowledge;
     `sink`: name and fields of the sink, with `sink_path`; `service_ms`: work on each delivery before it is acknowledged
-    or before its mechanism's first step; `ack`: AckKind as a number. `reconnect_s`: pause between two attempts to
+    or before its mechanism's first step; `ack`: AckKind as a number; `pull_one`: pull one message
+    at a time instead of consuming as the configuration does. `reconnect_s`: pause between two attempts to
     connect.
     """
 
@@ -62,6 +63,7 @@ class ClientSpec:
     prefetch: int = 100
     ack: int = 1
     pulled: bool = False
+    pull_one: bool = False
     service_ms: float = 0.0
     mechanism: Mapping[str, Any] | None = None
     sink: Mapping[str, Any] | None = None

@@ -65,6 +65,20 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "corrupt": _c("u1", "0/1", "CRC or form of the payload was wrong"),
         "foreign": _c("u1", "0/1", "the payload names another run"),
     },
+    "dequeues": {
+        "client": _c("u2", "client number", "who pulled, one message at a time"),
+        "epoch": _c("u2", "count", "which connection of that client"),
+        "group": _c("u2", "word", "queue or durable consumer that was asked"),
+        "message": _c("u8", "packed id", "what came, as in deliveries; 0: nothing, or nothing whole of this run"),
+        "delivery": _c("u4", "count", "number of the delivery that it brought; 0: none"),
+        "redelivered": _c("u1", "0/1", "the broker's flag: it may have been handed out before"),
+        "found_empty": _c("u1", "0/1", "whether the answer was that nothing is there"),
+        "invoked_ns": _c("i8", "ns", "when the library was called"),
+        "completed_ns": _c("i8", "ns", "when the answer came; NEVER for none"),
+        "outcome": _c(
+            "u1", "Outcome", "OK: answered; INFO: not, so it may have taken a message; FAIL: refused, it took none"
+        ),
+    },
     "effects": {
         "message": _c("u8", "packed id", "whose effect"),
         "count": _c("u4", "count", "how often the sink holds it"),
@@ -110,3 +124,6 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "policy": _c("u2", "word", "name of the policy"),
     },
 }
+
+SINCE_FORMAT_1 = frozenset({"dequeues"})
+"""Tables that came to the format later: a run or an export that does not name one has no row of it."""

@@ -27,10 +27,16 @@ def operations(history: History) -> Iterator[str]:
     """Every operation, one line each, ascending in time: invocations, completions, and what the nemesis did.
 
     A publication that nobody answered completes as `:info` after everything else: it may take effect at any time.
-    A delivery that was pushed is invoked as it is received; one that was pulled, with its fetch.
+    A delivery that was pushed is invoked as it is received; one that was pulled, with its fetch. A pull of one message
+    is a dequeue besides.
     """
     processes = _Processes()
-    events = [*_publishes(history, processes), *_deliveries(history, processes), *_injections(history)]
+    events = [
+        *_publishes(history, processes),
+        *_deliveries(history, processes),
+        *_dequeues(history, processes),
+        *_injections(history),
+    ]
     last_ns = max((time_ns for time_ns, _, _ in events if time_ns != NEVER), default=0)
     timed = [(last_ns + 1 if time_ns == NEVER else time_ns, place, text) for time_ns, place, text in events]
     timed.sort(key=lambda event: event[:2])
@@ -80,6 +86,22 @@ def _deliveries(history: History, processes: _Processes) -> Iterator[_Event]:
             if table[name][row] != NEVER:
                 value.append(f":{name.replace('_', '-')} {table[name][row]}")
         yield ended_ns, 1, f":type :ok, {who}, :value {{{', '.join(value)}}}"
+
+
+def _dequeues(history: History, processes: _Processes) -> Iterator[_Event]:
+    table, words = history.dequeues, history.words
+    for row in np.argsort(table.invoked_ns, kind="stable").tolist():
+        began_ns, ended_ns = int(table.invoked_ns[row]), int(table.completed_ns[row])
+        client, answered = int(table.client[row]), ended_ns != NEVER
+        process = processes.take(-client, began_ns, ended_ns if answered else None)  # beside those of its deliveries
+        who = f":process {process}, :client {client}, :f :dequeue"
+        group = f":group {_text(words[table.group[row]])}"
+        yield began_ns, 0, f":type :invoke, {who}, :value {{{group}}}"
+        message = _message(table.message[row]) if table.message[row] else "nil"
+        value = [f":message {message}", group, f":empty {_flag(table.found_empty[row])}"]
+        kind = _TYPES.get(int(table.outcome[row]), ":info")
+        told = "" if answered else ', :error "no-answer"'
+        yield ended_ns, 1, f":type {kind}, {who}, :value {{{', '.join(value)}}}{told}"
 
 
 def _injections(history: History) -> Iterator[_Event]:

@@ -18,7 +18,7 @@ from harness.history import journal as j
 from harness.history import proceedings
 from harness.history.columns import NEVER, TABLES
 from harness.history.history import Array, History, Table
-from harness.history.join import Words, deliveries_of, of_kind, publications_of, read_journal
+from harness.history.join import Words, deliveries_of, dequeues_of, of_kind, publications_of, read_journal
 from harness.history.proceedings import CURE
 from harness.history.store import JOURNALS
 from harness.history.terms import Claimed, Counter, InjectionTerms, Terms
@@ -48,6 +48,7 @@ def freeze(directory: Path) -> History:
     limit_ns = int(stated.get("ticker_limit_ms", 0) * 1e6)
     published: list[dict[str, Array]] = []
     delivered: list[dict[str, Array]] = []
+    dequeued: list[dict[str, Array]] = []
     health: list[tuple[int, int, int, int, int, bool]] = []
     crashes: dict[int, tuple[int, int]] = {}
     paths = sorted((directory / JOURNALS).glob("*.journal"), key=_number)
@@ -63,7 +64,9 @@ def freeze(directory: Path) -> History:
         if journal.truncated:
             truncated.append(client["name"])
         published.append(publications_of(journal, confirms))
-        delivered.append(deliveries_of(journal, words.number(client["group"] or "group"), ack))
+        group = words.number(client["group"] or "group")
+        delivered.append(deliveries_of(journal, group, ack))
+        dequeued.append(dequeues_of(journal, group))
         for state in of_kind(journal, j.STATE):
             what = int(journal.words[min(int(state["code"]), len(journal.words) - 1)])
             at_ns = int(state["x0"]) - journal.origin_ns
@@ -92,6 +95,7 @@ def freeze(directory: Path) -> History:
     tables = {
         "publications": _table("publications", published),
         "deliveries": _table("deliveries", delivered),
+        "dequeues": _table("dequeues", dequeued),
         "effects": _effects(lines),
         "clients": _clients(clients, lines, crashes, peers, words),
         "phases": _rows(

@@ -205,6 +205,11 @@ class History:
         return self.tables["deliveries"]
 
     @property
+    def dequeues(self) -> Table:
+        """One row a pull of one message; none where consumers were pushed their deliveries, or fetched several."""
+        return self.tables["dequeues"]
+
+    @property
     def effects(self) -> Table:
         """One row a message that has an effect in the sink."""
         return self.tables["effects"]

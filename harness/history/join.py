@@ -1,7 +1,8 @@
 """What did one client do? Its journal, read back and joined: each operation with its end, as columns.
 
 *Journalled*: the records of one journal as they stand. A publication is a PUBLISH record and the CONFIRM that covers
-its tag; a delivery is a DELIVER record and the HANDLED, ACK and SETTLED records of its number.
+its tag; a delivery is a DELIVER record and the HANDLED, ACK and SETTLED records of its number; a dequeue is a DEQUEUE
+record and the DELIVER or EMPTY record that answers it.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def read_journal(path: Path, words: Words) -> Journalled:
     torn = bool(np.any(records["kind"][end:])) or len(body) != whole
     records = records[:end]
     torn = torn or _lacks(records, head)
-    if np.any(records["kind"] > j.WORD):
-        bad = int(np.flatnonzero(records["kind"] > j.WORD)[0])
+    if np.any(records["kind"] > j.KIND_MAX):
+        bad = int(np.flatnonzero(records["kind"] > j.KIND_MAX)[0])
         raise Refused(f"{path}: record {bad} has the unknown kind {records['kind'][bad]}", cure=CURE)
     known = [0]
     for place in np.flatnonzero(records["kind"] == j.WORD):
@@ -113,7 +114,7 @@ def _lacks(records: Array, head: dict[str, int]) -> bool:
 
     A record is written before it is counted, but for an attempt, which may be counted and not yet written.
     """
-    kinds = np.bincount(records["kind"], minlength=j.WORD + 1)
+    kinds = np.bincount(records["kind"], minlength=j.KIND_MAX + 1)
     confirms = records[records["kind"] == j.CONFIRM]
     answered = int((confirms["x1"].astype("i8") - confirms["x0"].astype("i8") + 1).sum())
     return bool(
@@ -255,4 +256,49 @@ def deliveries_of(journal: Journalled, group: int, ack: AckKind) -> dict[str, Ar
         "settlement": settlement,
         "corrupt": (flags & j.CORRUPT) != 0,
         "foreign": (flags & j.FOREIGN) != 0,
+    }
+
+
+def dequeues_of(journal: Journalled, group: int) -> dict[str, Array]:
+    """The dequeues of one client: its DEQUEUE records, each with the delivery or the EMPTY record that names it."""
+    rows = of_kind(journal, j.DEQUEUE)
+    count = len(rows)
+    outcome = np.full(count, int(Outcome.INFO), "u1")
+    completed = np.full(count, NEVER, "i8")
+    message, delivery = np.zeros(count, "u8"), np.zeros(count, "u4")
+    redelivered, empty = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+
+    def named(names: Array) -> tuple[Array, Array]:
+        """(dequeues, records) of the records that name a dequeue; each dequeue is older than the next."""
+        places = np.searchsorted(rows["x0"], names)
+        records = np.flatnonzero(rows["x0"][np.minimum(places, count - 1)] == names)
+        return places[records], records
+
+    if count:
+        pulled = of_kind(journal, j.DELIVER)
+        pulled = pulled[(pulled["a"] & j.PULLED) != 0]
+        at, which = named(pulled["x3"])
+        brought = pulled[which]
+        outcome[at] = int(Outcome.OK)
+        completed[at] = _time(journal, brought["x2"])
+        whole = (brought["a"] & (j.CORRUPT | j.FOREIGN)) == 0
+        message[at] = np.where(whole, brought["x0"], 0)
+        delivery[at] = brought["x4"]
+        redelivered[at] = (brought["a"] & j.REDELIVERED) != 0
+        denied = of_kind(journal, j.EMPTY)
+        at, which = named(denied["x0"])
+        outcome[at] = denied["a"][which]
+        empty[at] = denied["a"][which] == int(Outcome.OK)
+        completed[at] = _time(journal, denied["x1"][which])
+    return {
+        "client": np.full(count, journal.client, "u2"),
+        "epoch": rows["epoch"],
+        "group": np.full(count, group, "u2"),
+        "message": message,
+        "delivery": delivery,
+        "redelivered": redelivered,
+        "found_empty": empty,
+        "invoked_ns": _time(journal, rows["x0"]),
+        "completed_ns": completed,
+        "outcome": outcome,
     }

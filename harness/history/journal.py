@@ -18,9 +18,13 @@ before the library is called; its end is a record of its own, joined at freeze. 
     STATE      -                 -          state word        time      value        -             -             -
     CRASH      point             -          stage word        time      message      -             -             -
     WORD       length            -          number            40 bytes of UTF-8
+    DEQUEUE    -                 -          -                 invoked   -            -             -             -
+    EMPTY      outcome           -          -                 invoked   completed    -             -             -
 
 Times are raw CLOCK_MONOTONIC ns; the head holds the run's origin. Flags of DELIVER: 1 redelivered, 2 corrupt,
-4 foreign, 8 pulled. The head's live words (counters, control) are what the harness reads and writes while it runs.
+4 foreign, 8 pulled. A dequeue (a pull of one message) is named by when it was invoked, which no other of its client is:
+it was answered by the DELIVER with that time as fetch_invoked, or by its EMPTY (outcome OK: nothing was there; FAIL: it
+was refused). The head's live words (counters, control) are what the harness reads and writes while it runs.
 Standard library only: a client process starts with it.
 """
 
@@ -40,6 +44,8 @@ _GROW_RECORDS = 65_536
 _WORD_BYTES_MAX = 40
 
 PUBLISH, UNSENT, CONFIRM, WRITTEN, DELIVER, HANDLED, ACK, SETTLED, STATE, CRASH, WORD = range(1, 12)
+DEQUEUE, EMPTY = 12, 13
+KIND_MAX = EMPTY
 REDELIVERED, CORRUPT, FOREIGN, PULLED = 1, 2, 4, 8
 
 # ---- head: magic, then u64 words ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import Refused
-from harness.history.columns import TABLES
+from harness.history.columns import SINCE_FORMAT_1, TABLES
 from harness.history.rows import read_object
 from harness.history.seal import digest, sums_of
 from harness.history.store import FORMAT, version, write_json
@@ -56,16 +56,16 @@ def checked(manifest: Manifest, where: str) -> Manifest:
             f"reads formats 1 to {FORMAT}",
             cure="import it with a newer broker-assay",
         )
-    if missing := [name for name in TABLES if name not in manifest.rows]:
+    if missing := [name for name in TABLES if name not in manifest.rows and name not in SINCE_FORMAT_1]:
         raise Refused(f"{where} does not say how many rows {', '.join(missing)} had", cure=_EXPORT_AGAIN)
     return manifest
 
 
 def compare(manifest: Manifest, path: Path, table: str | None = None, rows: int = 0) -> None:
     """Refuse a file that is not what the manifest says: fewer or more rows of its table first, then another sum."""
-    if table is not None and rows != manifest.rows[table]:
+    if table is not None and rows != (exported := manifest.rows.get(table, 0)):
         raise Refused(
-            f"{path} holds {rows} rows, and {manifest.rows[table]} were exported: it was cut or added to",
+            f"{path} holds {rows} rows, and {exported} were exported: it was cut or added to",
             cure=_EXPORT_AGAIN,
         )
     if digest(path) != manifest.sha256.get(path.name):

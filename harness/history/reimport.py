@@ -106,7 +106,7 @@ def _read_folder(folder: Path) -> History:
     paths = {}
     for name in TABLES:
         gathered = _Gathered(name, words, careful=manifest is None)
-        path = paths[name] = _table_file(folder, name, needed=manifest is not None or name in _NEEDED)
+        path = paths[name] = _table_file(folder, name, needed=name in (_NEEDED if manifest is None else manifest.rows))
         if path is not None:
             for chunk in read_rows(path):
                 gathered.add(path, chunk)
@@ -156,9 +156,9 @@ def _read_stream(path: Path) -> History:
             cure="export the run again, or give the file whole",
         )
     for name, one in gathered.items():
-        if one.rows != end.rows[name]:
+        if one.rows != (exported := end.rows.get(name, 0)):
             raise Refused(
-                f"{path} holds {one.rows} rows of {name}, and {end.rows[name]} were exported",
+                f"{path} holds {one.rows} rows of {name}, and {exported} were exported",
                 cure="export the run again",
             )
     if _digest_but_last_line(path) != end.sha256.get("stream"):
@@ -214,6 +214,7 @@ def _check_order(path: Path, chunk: Chunk, name: str) -> None:
     pairs = {
         "publications": (("invoked_ns", "completed_ns"),),
         "deliveries": (("fetch_invoked_ns", "received_ns"), ("ack_invoked_ns", "settled_ns")),
+        "dequeues": (("invoked_ns", "completed_ns"),),
         "phases": (("begin_ns", "end_ns"),),
     }.get(name, ())
     for first, then in pairs:
@@ -225,6 +226,7 @@ def _check_order(path: Path, chunk: Chunk, name: str) -> None:
 _IDENTITY = {
     "publications": ("client", "message", "attempt", "invoked_ns"),
     "deliveries": ("client", "number"),
+    "dequeues": ("client", "invoked_ns"),
     "effects": ("message",),
     "clients": ("client",),
     "dropped": ("message",),

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from harness.errors import Refused, Trouble
 from harness.history import proceedings, seal
-from harness.history.columns import TABLES
+from harness.history.columns import SINCE_FORMAT_1, TABLES
 from harness.history.history import CHUNK_ROWS, History, Table
 from harness.history.rows import DEPTH_MAX, OBJECT_BYTES_MAX, depth
 from harness.history.tables import CHUNK_ROWS_MAX, FREEZE_AGAIN, damaged, read_table, read_table_1, write_table
@@ -78,8 +78,8 @@ def _sealed(directory: Path, tables: Iterable[str]) -> list[Path]:
 
 def _read_table(directory: Path, name: str, head: Mapping[str, Any], words: int) -> Table:
     path, rows = directory / TABLES_FOLDER / f"{name}.npz", head["rows"].get(name)
-    if rows is None and not path.exists():
-        return Table.empty(name)  # a table that runs did not have yet when this one was written
+    if head["format"] == 1 and name in SINCE_FORMAT_1 and rows is None:
+        return Table.empty(name)
     if not isinstance(rows, int) or rows < 0:
         raise damaged(path, f"it is there, and of its rows {FORMAT_FILE} says {rows}")
     if head["format"] > 1:

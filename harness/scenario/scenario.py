@@ -37,6 +37,10 @@ class Scenario:
     def __post_init__(self) -> None:
         if not 1 <= self.recovery_limit_s <= 3600:
             raise Refused(f"recovery_limit_s={self.recovery_limit_s!r}", cure="wait for recovery for 1 to 3600 s")
+        if self.workload.pull_one and not self.configuration.promise().stores:
+            raise Refused(
+                f"{self.configuration.name} stores nothing, so there is nothing to pull", cure="leave pull_one out"
+            )
 
     @property
     def id(self) -> str:

@@ -16,7 +16,10 @@ class Steady:
     (drawn from the plan between this and 1.25 times this) and after the last. `distance_ms`: one-way latency of every
     client's link, as between sites: on loopback nothing is ever under way, so nothing would be at risk. `service_ms`: a
     consumer's work on each delivery before it acknowledges; it overlaps, but with a mechanism, where it is serial.
-    `prefetch`: deliveries that a consumer may hold. `floor`: part of the offered rate below which a phase is no load.
+    `prefetch`: deliveries that a consumer may hold. `pull_one`: consumers pull one message at a time (basic.get, a
+    fetch of one), whatever the configuration does else, and each pull is recorded: nothing else shows whether a queue
+    is linearizable. A pull takes the distance twice, which bounds what a consumer can take. `floor`: part of the
+    offered rate below which a phase is no load.
 
     >>> Steady(rate_hz=500).floor_hz
     250.0
@@ -30,6 +33,7 @@ class Steady:
     distance_ms: int = 4
     service_ms: float = 20.0
     prefetch: int = 100
+    pull_one: bool = False
     window: int = 1000
     confirm_timeout_s: float = 3.0
     floor: float = 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from harness.operation import AckKind, Outcome
 from harness.system.membership import Membership
@@ -234,6 +234,14 @@ class Received:
     epoch: int
 
 
+class NoMessage(NamedTuple):
+    """An answer to a pull that brought no message. `outcome`: OK: nothing is there; FAIL: the pull was refused for
+    certain, so it says nothing of what is there. `at_ns`: raw monotonic ns at which its bytes were parsed."""
+
+    outcome: Outcome
+    at_ns: int
+
+
 class Listener(Protocol):
     """What a connection tells the client's body; all calls come on the event loop, all times are raw monotonic ns."""
 
@@ -277,7 +285,13 @@ class Connection(Protocol):
         ...
 
     async def consume(self) -> None:
-        """Start consuming; deliveries come to `listener.received`."""
+        """Start consuming; deliveries come to `listener.received`. Not called where messages are pulled one by one."""
+        ...
+
+    async def pull(self, invoked_ns: int) -> NoMessage | None:
+        """Ask for one message, and return when that is over. None: one went to `listener.received` (its
+        `fetch_invoked_ns` is `invoked_ns`), or nobody answered in time; what still comes then, comes the same way. One
+        pull at a time. Raises ConnectionError where the connection is not there, or ends first."""
         ...
 
     def settle(self, handle: object) -> Awaitable[Outcome] | None:

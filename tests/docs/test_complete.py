@@ -14,7 +14,7 @@ from pages import ROOT, bare, blocks, headings, read, spans, table
 
 import harness
 from harness import catalogue
-from harness.checkers import delivery, facts, judge, ordering, processing, sentences
+from harness.checkers import delivery, facts, judge, linearizability, ordering, processing, sentences
 from harness.cli import ending
 from harness.cli.main import COMMANDS, main
 from harness.guarantee import GUARANTEES
@@ -56,7 +56,7 @@ def anomalies() -> set[str]:
     )
     gathered = facts.gather(history)
     found = {*delivery.check(gathered).anomalies, *processing.check(gathered).anomalies}
-    return found | {ordering.check(gathered).reordered.name}
+    return found | {ordering.check(gathered).reordered.name, *linearizability.PATTERNS}
 
 
 def test_every_anomaly_is_listed_with_an_example_and_what_it_breaks() -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from harness.brokers.memory import wire
 from harness.operation import CUT, Outcome
-from harness.system.service import Listener, Received
+from harness.system.service import Listener, NoMessage, Received
 
 OPEN_S = 5.0
 BUFFER_MAX = 4 << 20
@@ -40,6 +40,8 @@ class Connection(asyncio.Protocol):
         self._out_bytes = 0
         self._token = 0
         self._pending: dict[int, asyncio.Future[Outcome]] = {}
+        self._pull: asyncio.Future[NoMessage | None] | None = None
+        self._pull_invoked_ns = 0
         self._greeted: asyncio.Future[bool] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._opened = False
@@ -81,6 +83,15 @@ class Connection(asyncio.Protocol):
     async def consume(self) -> None:
         """Ask for deliveries."""
         self._hand(wire.frame(wire.CONSUME))
+
+    async def pull(self, invoked_ns: int) -> NoMessage | None:
+        """Ask for one message."""
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError("the connection is not open")
+        self._pull = asyncio.get_running_loop().create_future()
+        self._pull_invoked_ns = invoked_ns
+        self._hand(wire.frame(wire.PULL))
+        return await self._pull
 
     def settle(self, handle: object) -> Awaitable[Outcome] | None:
         """Acknowledge a delivery by its sequence."""
@@ -145,11 +156,12 @@ class Connection(asyncio.Protocol):
             elif operation == wire.DELIVER:
                 sequence, redelivered, count = wire.DELIVER_BODY.unpack_from(body)
                 payload = body[wire.DELIVER_BODY.size :]
+                invoked_ns, epoch = self._pull_invoked_ns, self._orders.get("epoch", 0)
                 self._listener.received(
-                    Received(
-                        payload, now_ns, 0, sequence, bool(redelivered), count, sequence, self._orders.get("epoch", 0)
-                    )
+                    Received(payload, now_ns, invoked_ns, sequence, bool(redelivered), count, sequence, epoch)
                 )
+            elif operation == wire.PULLED and self._pull is not None and not self._pull.done():
+                self._pull.set_result(None if body[0] else NoMessage(Outcome.OK, now_ns))
             elif operation == wire.SETTLED:
                 token, outcome = wire.SETTLED_BODY.unpack(body)
                 self._answered(token, Outcome(outcome))
@@ -167,6 +179,8 @@ class Connection(asyncio.Protocol):
             if not answer.done():
                 answer.set_result(Outcome.INFO)
         self._pending.clear()
+        if self._pull is not None and not self._pull.done():
+            self._pull.set_exception(ConnectionError(why))
         if self._greeted is not None and not self._greeted.done():
             self._greeted.set_exception(ConnectionError(why))
         if self._ended is not None and not self._ended.done():

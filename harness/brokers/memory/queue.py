@@ -31,7 +31,8 @@ class Bugs:
     successor. `corrupt`, `invent`, `foreign`: brings along a damaged copy, a message that nobody published, a message
     of another run. `swallow_duplicate`: confirmed as a duplicate, though it is the first. `deliver_refused`: refused
     for good, delivered all the same. `strand`: kept and never delivered. `confirm_too_early`: confirmed when it comes,
-    on file only as it is delivered. `forget_on_restart`: nothing outlives a restart.
+    on file only as it is delivered. `forget_on_restart`: nothing outlives a restart. `deny`: of the pulls for which
+    there is a message, every n-th is answered as if there were none.
     """
 
     lose_every: int = 0
@@ -43,6 +44,7 @@ class Bugs:
     swallow_duplicate_every: int = 0
     deliver_refused_every: int = 0
     strand_every: int = 0
+    deny_every: int = 0
     confirm_too_early: bool = False
     forget_on_restart: bool = False
     seed: int = 0
@@ -53,7 +55,7 @@ class Bugs:
             raise Refused(f"bugs: {', '.join(wrong)}", cure="n hits every n-th message; 0 is never")
 
     def hits(self, every: int, sequence: int) -> bool:
-        """Whether a bug that hits every `every`-th message hits the one with this sequence."""
+        """Whether a bug that hits every `every`-th message (or pull) hits the one with this sequence (or number)."""
         return every > 0 and sequence % every == self.seed % every
 
 
@@ -116,6 +118,7 @@ class Queue:
         self._stranded: list[_Entry] = []
         self._consumers: dict[str, _Consumer] = {}
         self._log: list[Logged] = []
+        self._pulls = 0
 
     @classmethod
     def restored(cls, log: Iterable[Logged], bugs: Bugs | None = None, *, deduplicate: bool = False) -> Self:
@@ -213,11 +216,26 @@ class Queue:
         self._log.append(Logged(sequence, None, ""))
         return True
 
-    def due(self, now_ns: int) -> list[Sending]:
-        """What goes out now."""
+    def pull(self, consumer: str, automatic: bool, now_ns: int) -> list[Sending]:
+        """Deliver one message to a consumer that asks for it, if one is ready."""
+        self._release(now_ns)
+        self._consumers.setdefault(consumer, _Consumer(0, automatic, takes=False))
+        sendings: list[Sending] = []
+        if self._ready and self._ready[0].due_ns <= now_ns:
+            self._pulls += 1
+            if not self.bugs.hits(self.bugs.deny_every, self._pulls):
+                self._send(consumer, self._ready.popleft(), sendings)
+        return sendings
+
+    def _release(self, now_ns: int) -> None:
+        """What shall be overtaken has waited long enough for it."""
         if self._overtaken is not None and now_ns >= self._overtaken.due_ns + HELD_BACK_NS:
             self._ready.append(self._overtaken)
             self._overtaken = None
+
+    def due(self, now_ns: int) -> list[Sending]:
+        """What goes out now."""
+        self._release(now_ns)
         sendings: list[Sending] = []
         while self._ready and self._ready[0].due_ns <= now_ns:
             name = self._next_consumer()

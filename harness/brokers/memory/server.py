@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.brokers.memory import wire
-from harness.brokers.memory.queue import Bugs, Logged, Queue
+from harness.brokers.memory.queue import Bugs, Logged, Queue, Sending
 
 VERSION = "1"
 _RECORD = struct.Struct("<IBQB")  # length of the rest, whether a payload follows, sequence, size of the native id
@@ -78,10 +78,7 @@ class Served:
 
     def turn(self) -> None:
         """Deliver what is due; everything that was said since the last turn leaves once the file knows of it."""
-        sendings = self.queue.due(time.monotonic_ns())
-        for sending in sendings:
-            body = wire.DELIVER_BODY.pack(sending.sequence, sending.redelivered, min(sending.times, 65_535))
-            self.conversations[sending.consumer].say(wire.frame(wire.DELIVER, body + sending.payload))
+        self.send(self.queue.due(time.monotonic_ns()))
         log = self.queue.take_log()
         if log:
             self.ledger.append(log)
@@ -94,6 +91,12 @@ class Served:
         if wakes_ns is not None:
             delay_s = max(0.001, (wakes_ns - time.monotonic_ns()) / 1e9)
             self._wake = asyncio.get_running_loop().call_later(delay_s, self.turn)
+
+    def send(self, sendings: Sequence[Sending]) -> None:
+        """Put deliveries on their way; they leave at the end of a turn."""
+        for sending in sendings:
+            body = wire.DELIVER_BODY.pack(sending.sequence, sending.redelivered, min(sending.times, 65_535))
+            self.conversations[sending.consumer].say(wire.frame(wire.DELIVER, body + sending.payload))
 
     def remove(self) -> None:
         """Forget the queue and its file; its connections end."""
@@ -176,6 +179,7 @@ class Conversation(asyncio.Protocol):
             wire.SETTLE: self._settled,
             wire.CONSUME: self._consume,
             wire.STOP: self._stop,
+            wire.PULL: self._pull,
             wire.ASK: lambda body: self.say(wire.spoken(wire.TOLD, server.asked(wire.heard(body)))),
             wire.PING: lambda body: self.say(wire.frame(wire.PONG, body)),
         }
@@ -251,6 +255,13 @@ class Conversation(asyncio.Protocol):
     def _consume(self, body: bytes) -> None:
         if self._served is not None:
             self._served.queue.subscribe(self.key, self._hello["prefetch"], self._hello["automatic"])
+
+    def _pull(self, body: bytes) -> None:
+        if self._served is None:
+            return
+        sendings = self._served.queue.pull(self.key, self._hello["automatic"], time.monotonic_ns())
+        self._served.send(sendings)
+        self.say(wire.frame(wire.PULLED, bytes([bool(sendings)])))
 
     def _stop(self, body: bytes) -> None:
         if self._served is not None:

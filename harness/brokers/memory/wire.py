@@ -12,6 +12,8 @@
     DELIVER    sequence u64, redelivered u8, count u16, payload                       server -> client
     SETTLED    token u64, outcome u8                                                  server -> client
     TOLD       JSON: the answer                                                       server -> client or harness
+    PULL       -                                                                      client -> server
+    PULLED     whether a message came, just before, u8                                server -> client
 
 Little-endian. Both ends give a connection up that has been silent for SILENCE_S; both see to it that it is not.
 """
@@ -23,7 +25,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-HELLO, PUBLISH, SETTLE, CONSUME, STOP, ASK, PING, PONG, CONFIRM, DELIVER, SETTLED, TOLD = range(1, 13)
+HELLO, PUBLISH, SETTLE, CONSUME, STOP, ASK, PING, PONG, CONFIRM, DELIVER, SETTLED, TOLD, PULL, PULLED = range(1, 15)
 HEAD = struct.Struct("<IB")
 U64 = struct.Struct("<Q")
 PUBLISH_HEAD = struct.Struct("<IBQB")

@@ -13,9 +13,10 @@ from typing import Any
 
 from harness.brokers.nats.errors import read_answer
 from harness.brokers.nats.pull import Pull
+from harness.brokers.nats.pull_one import PullOne
 from harness.brokers.nats.session import Headers, Session
 from harness.operation import UNSENT_ACK, Outcome, Role
-from harness.system.service import Listener, Received
+from harness.system.service import Listener, NoMessage, Received
 
 OPEN_S = 5.0
 SETTLE_S = 5.0
@@ -46,6 +47,7 @@ class Connection:
             (str(host), int(port)), f"{orders['cell']}/{name}", lost=self._on_lost, noted=listener.noted
         )
         self._pull: Pull | None = None
+        self._pull_one: PullOne | None = None
         self._subscription: int | None = None
         self._answers = ""
         self._version: tuple[int, ...] = ()
@@ -85,14 +87,24 @@ class Connection:
     async def consume(self) -> None:
         """Start consuming. Raises ConnectionError."""
         if self._stream:
-            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
             self._pull = Pull(
-                self._session, subject, self._prefetch, deliver=self._take_pulled, noted=self._listener.noted
+                self._session, self._next, self._prefetch, deliver=self._take_pulled, noted=self._listener.noted
             )
             self._pull.start()
         else:
             self._subscription = self._session.subscribe(self._subject, self._take_pushed, queue=self._group)
             await self._session.echo()
+
+    async def pull(self, invoked_ns: int) -> NoMessage | None:
+        """Fetch one message, now or not at all. Raises ConnectionError."""
+        if self._pull_one is None:
+            self._pull_one = PullOne(self._session, self._next, deliver=self._take_pulled)
+        return await self._pull_one.pull(invoked_ns)
+
+    @property
+    def _next(self) -> str:
+        """The subject on which a message of the consumer is asked for."""
+        return f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
 
     def settle(self, handle: object) -> Awaitable[Outcome] | None:
         """Acknowledge one delivery. What finds no connection is not sent, and its outcome is INFO all the same."""
@@ -174,6 +186,8 @@ class Connection:
 
     def _on_lost(self, why: str) -> None:
         self._finish()
+        if self._pull_one is not None:
+            self._pull_one.end(why)
         self._give_up(time.monotonic_ns())
         self._listener.lost(why)
 

@@ -1,7 +1,7 @@
 """A client's end of RabbitMQ, in the client's own process: one epoch, without any retry or reconnect of its own.
 
 One AMQP 0-9-1 connection with one channel, on the client's event loop. Producers with confirms hear about every publish
-once; consumers are pushed deliveries. Whatever ends the channel ends the epoch.
+once; consumers are pushed deliveries, or pull them one by one. Whatever ends the channel ends the epoch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pika.channel import Channel
 from harness.brokers.rabbitmq.confirms import Confirms
 from harness.brokers.rabbitmq.frames import BODY_SIZE_MAX, PublishFrames, ack_frame
 from harness.operation import CUT, UNANSWERED_END, Outcome, Role
-from harness.system.service import Listener, Received
+from harness.system.service import Listener, NoMessage, Received
 
 OPEN_S = 5.0
 ANSWER_S = 5.0
@@ -64,6 +64,7 @@ class Connection:
         self._why = ""
         self._waiting: set[asyncio.Future[Any]] = set()
         self._ended: asyncio.Future[None] | None = None
+        self._pull: asyncio.Future[NoMessage | None] | None = None
 
     # ---- the epoch's life ------------------------------------------------------------------------------------------
 
@@ -121,6 +122,7 @@ class Connection:
             # What nobody would make again after its node was restarted, clients declare as they connect.
             await self._ask(lambda done: channel.queue_declare(self._queue, **declare, callback=done))
         if self._role is not Role.PRODUCER:
+            channel.add_callback(self._on_empty, [spec.Basic.GetEmpty], one_shot=False)
             return
         self._frames = PublishFrames(
             self._number,
@@ -250,6 +252,27 @@ class Connection:
             )
         )
 
+    async def pull(self, invoked_ns: int) -> NoMessage | None:
+        """One basic.get, which the broker answers sooner or later, or the connection ends. Raises ConnectionError."""
+        channel = self._usable()
+        answer: asyncio.Future[NoMessage | None] = self._wait()
+        self._pull = answer
+
+        def brought(_channel: Channel, method: Any, properties: Any, body: bytes) -> None:
+            self._hand_on(method, properties, body, invoked_ns)
+            _succeed(answer, None)
+
+        try:
+            channel.basic_get(self._queue, brought, auto_ack=self._automatic)
+        except pika.exceptions.AMQPError as error:
+            answer.cancel()
+            raise ConnectionError(_reason(error)) from error
+        return await answer
+
+    def _on_empty(self, _frame: object) -> None:
+        if self._pull is not None:
+            _succeed(self._pull, NoMessage(Outcome.OK, time.monotonic_ns()))
+
     def settle(self, handle: object) -> Awaitable[Outcome] | None:
         """Acknowledge one delivery, which is never answered. What finds no connection is not sent."""
         if self._open and isinstance(handle, int):
@@ -273,6 +296,9 @@ class Connection:
             await self._ask(lambda done: channel._rpc(cancel, done, replies))
 
     def _on_delivery(self, _channel: Channel, method: Any, properties: Any, body: bytes) -> None:
+        self._hand_on(method, properties, body, NEVER)
+
+    def _hand_on(self, method: Any, properties: Any, body: bytes, invoked_ns: int) -> None:
         received_ns = time.monotonic_ns()
         headers = properties.headers
         count = 0
@@ -281,7 +307,7 @@ class Connection:
             count = int(headers.get("x-acquired-count", headers.get("x-delivery-count", 0)))
         handle = None if self._automatic else method.delivery_tag
         self._listener.received(
-            Received(body, received_ns, NEVER, 0, bool(method.redelivered), count, handle, self._epoch)
+            Received(body, received_ns, invoked_ns, 0, bool(method.redelivered), count, handle, self._epoch)
         )
 
     # ---- questions -------------------------------------------------------------------------------------------------
