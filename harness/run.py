@@ -46,10 +46,11 @@ class Run:
         """
         from harness.history import plausible, proceedings, store
         from harness.history.freeze import freeze_abandoned
+        from harness.history.tables import FREEZE_AGAIN
 
         if store.is_run(self.path) and not store.is_frozen(self.path):
             return plausible.check(freeze_abandoned(self.path), self.path, cure=proceedings.CURE)
-        return plausible.check(store.read_history(self.path), self.path, cure=tables.FREEZE_AGAIN)
+        return plausible.check(store.read_history(self.path), self.path, cure=FREEZE_AGAIN)
 
     @functools.cached_property
     def judgement(self) -> Judgement:
