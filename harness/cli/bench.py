@@ -23,7 +23,14 @@ def _lin(arguments: argparse.Namespace) -> Ending:
     return figures.show(arguments, lin.measure, note=lin.NOTE)
 
 
+def _record(arguments: argparse.Namespace) -> Ending:
+    from harness.bench import record
+
+    return figures.show(arguments, record.measure, note=record.NOTE)
+
+
 SUBJECTS: Mapping[str, tuple[Callable[[argparse.Namespace], Ending], str]] = {
+    "record": (_record, "what writing down costs, beside json.dumps, and whether a killed client loses any of it"),
     "cells": (_cells, "the wall time of whole cells, phase by phase"),
     "lin": (_lin, "how fast a queue is found linearizable or not, beside np.sort and Porcupine"),
 }
