@@ -29,8 +29,15 @@ def _record(arguments: argparse.Namespace) -> Ending:
     return figures.show(arguments, record.measure, note=record.NOTE)
 
 
+def _load(arguments: argparse.Namespace) -> Ending:
+    from harness.bench import load
+
+    return figures.show(arguments, load.measure, note=load.NOTE)
+
+
 SUBJECTS: Mapping[str, tuple[Callable[[argparse.Namespace], Ending], str]] = {
     "record": (_record, "what writing down costs, beside json.dumps, and whether a killed client loses any of it"),
+    "load": (_load, "how fast clients publish and consume, recorded, bare, and beside native clients"),
     "cells": (_cells, "the wall time of whole cells, phase by phase"),
     "lin": (_lin, "how fast a queue is found linearizable or not, beside np.sort and Porcupine"),
 }
