@@ -20,17 +20,14 @@ from typing import IO
 
 import numpy as np
 
-from harness.bench import recorder
+from harness.bench import recorder, sessions
 from harness.bench.figure import PAIRS, Figure, cpu_s, paired, ratio
 from harness.clock import until
 from harness.errors import Trouble
-from harness.history.columns import TABLES
-from harness.history.history import History, Table
-from harness.history.join import Words, deliveries_of, publications_of, read_journal
+from harness.history.join import Words, read_journal
 from harness.history.journal import ACK, CONFIRM, DELIVER, HEAD_SIZE, PUBLISH, Head, Journal
 from harness.history.store import TABLES_FOLDER, write_history
-from harness.history.terms import Terms
-from harness.operation import AckKind, AcknowledgedBy, MessageId, Outcome
+from harness.operation import AckKind, MessageId, Outcome
 
 NOTE = "CPU time, one core; a record with its share of the loop that calls for it"
 MESSAGES = 100_000
@@ -236,65 +233,17 @@ def _resident(path: Path) -> int:
 
 def _disk(directory: Path, tell: Callable[[str], None]) -> Figure:
     tell(f"the stored history of {MESSAGES:,} messages")
-    history = recorded_history(directory / "disk.1.journal", MESSAGES)
-    rows = history.publications.rows + history.deliveries.rows
+    history = sessions.history(MESSAGES)
     write_history(directory / "run", history)
-    sizes = {path.stem: path.stat().st_size for path in _files(directory / "run" / TABLES_FOLDER)}
-    journal = (directory / "disk.1.journal").stat().st_size
+    sizes = [path.stat().st_size for path in (directory / "run" / TABLES_FOLDER).rglob("*") if path.is_file()]
     return Figure(
         name="a row of the stored history",
         unit="bytes on disk",
-        value=sum(sizes.values()) / rows,
+        value=sum(sizes) / (history.publications.rows + history.deliveries.rows),
         goal=8.0,
         at_most=True,
-        detail=f"10,000 messages a second, 128 at a time; {journal / rows:.0f} in the journal",
+        detail=f"{sessions.RATE_HZ:,.0f} messages a second",
     )
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    return (path for path in directory.rglob("*") if path.is_file())
-
-
-def recorded_history(path: Path, messages: int) -> History:
-    """A history as one producer and one consumer leave it, out of one journal with records of both, at `path`.
-
-    10,000 messages a second fall due; each is handed over up to 0.1 ms late, answered after 1 to 3 ms, at once with its
-    neighbours (128 on average), delivered within 1 ms of that, and acknowledged within 0.1 ms more.
-    """
-    rng = np.random.default_rng(SEED)
-    number = np.arange(messages)
-    intended_ns = number * 100_000
-    invoked_ns = intended_ns + rng.integers(2_000, 100_000, messages)
-    # One answer settles all up to its tag: the last of each bunch.
-    last = np.flatnonzero(rng.random(messages) < 1 / 128)
-    last = np.union1d(last, [messages - 1])
-    answered_ns = np.maximum.accumulate(invoked_ns[last] + rng.integers(1_000_000, 3_000_000, len(last)))
-    bunch = np.searchsorted(last, number)
-    received_ns = np.maximum.accumulate(answered_ns[bunch] + rng.integers(0, 1_000_000, messages))
-    acked_ns = received_ns + rng.integers(2_000, 100_000, messages)
-    journal = Journal(path, client=recorder.CLIENT, origin_ns=0)
-    first = MessageId(recorder.CLIENT, 0).packed
-    for sequence, due, invoked in zip(number.tolist(), intended_ns.tolist(), invoked_ns.tolist(), strict=True):
-        journal.write(PUBLISH, 0, 1, 1, 0, first | sequence, due, invoked, sequence + 1)
-    begin = 1
-    for tag, at_ns in zip((last + 1).tolist(), answered_ns.tolist(), strict=True):
-        journal.write(CONFIRM, Outcome.OK, 1, 0, 0, begin, tag, at_ns)
-        begin = tag + 1
-    for sequence, received, acked in zip(number.tolist(), received_ns.tolist(), acked_ns.tolist(), strict=True):
-        journal.write(DELIVER, 0, 1, 1, 0, first | sequence, 0, received, 0, sequence + 1)
-        journal.write(ACK, AckKind.SENT, 0, 0, 0, sequence + 1, acked)
-    journal.close()
-    words = Words()
-    read = read_journal(path, words)
-    tables = {name: Table.empty(name) for name in TABLES} | {
-        "publications": Table("publications", publications_of(read, confirms=True)),
-        "deliveries": Table("deliveries", deliveries_of(read, words.number("group"), AckKind.SENT)),
-    }
-    terms = Terms(
-        cell="bench", seed=SEED, run=1, configuration="bench", family="memory", broker_version="", faults=(),
-        acknowledged_by=AcknowledgedBy.BROKER, ack=AckKind.SENT,
-    )  # fmt: skip
-    return History(tables, terms, tuple(words.numbers))
 
 
 def _killed(directory: Path, tell: Callable[[str], None]) -> Figure:

@@ -35,9 +35,16 @@ def _load(arguments: argparse.Namespace) -> Ending:
     return figures.show(arguments, load.measure, note=load.NOTE)
 
 
+def _report(arguments: argparse.Namespace) -> Ending:
+    from harness.bench import report
+
+    return figures.show(arguments, report.measure, note=report.NOTE)
+
+
 SUBJECTS: Mapping[str, tuple[Callable[[argparse.Namespace], Ending], str]] = {
     "record": (_record, "what writing down costs, beside json.dumps, and whether a killed client loses any of it"),
     "load": (_load, "how fast clients publish and consume, recorded, bare, and beside native clients"),
+    "report": (_report, "how long a reader waits for the report of a big session or history, or for a command"),
     "cells": (_cells, "the wall time of whole cells, phase by phase"),
     "lin": (_lin, "how fast a queue is found linearizable or not, beside np.sort and Porcupine"),
 }
