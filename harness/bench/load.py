@@ -15,14 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from harness import catalogue
+from harness.bench.cells import leasing
 from harness.bench.figure import PAIRS, Figure, alternated, ratio
 from harness.bench.flood import BARE
 from harness.bench.peers import Absent, JavaClient, Job, NatsBench, Peer, Tell
@@ -36,7 +37,7 @@ from harness.runner.execute import Deployed, deploy
 from harness.scenario.scenario import Cell, Scenario
 from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
-from harness.system.topology import Engine, NodeSpec, Topology
+from harness.system.topology import Engine
 
 WINDOW = 1000
 PREFETCH = 250
@@ -237,13 +238,7 @@ class Field:
     @contextmanager
     def _fresh(self, role: Role, messages: int) -> Iterator[Deployed]:
         """A queue or stream of its own; a consumer's holds so many messages."""
-
-        def lease(
-            specs: Sequence[NodeSpec], *, healthy: Callable[[Topology], str | None]
-        ) -> AbstractContextManager[Topology]:
-            return self.pool.lease(self.engine, specs, run="bench", healthy=healthy)
-
-        with deploy(self.cell, lease) as deployed:
+        with deploy(self.cell, leasing(self.pool, self.engine)) as deployed:
             if role is Role.CONSUMER:
                 self._client("harness.bench.flood", self._spec(deployed, Role.PRODUCER, messages, options={BARE: True}))
             yield deployed
