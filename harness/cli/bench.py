@@ -1,4 +1,5 @@
-"""Measure what Assay itself costs, on this machine, in this run: whole cells phase by phase, or what deciding takes."""
+"""Measure what Assay itself costs, on this machine, in this run: its clients, its journal, its cells, its checkers, its
+reports; beside what else does the same, where that is here."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from harness.cli import costs, figures
 from harness.cli.ending import Ending
 
 NAME = "bench"
-SUMMARY = "what Assay costs here: a cell by phase, or deciding linearizability"
+SUMMARY = "what Assay costs here: its load, its records, a cell, a checker, a report"
 EXAMPLE = "assay bench cells --goals"
 
 
@@ -45,7 +46,7 @@ SUBJECTS: Mapping[str, tuple[Callable[[argparse.Namespace], Ending], str]] = {
     "record": (_record, "what writing down costs, beside json.dumps, and whether a killed client loses any of it"),
     "load": (_load, "how fast clients publish and consume, recorded, bare, and beside native clients"),
     "report": (_report, "how long a reader waits for the report of a big session or history, or for a command"),
-    "cells": (_cells, "the wall time of whole cells, phase by phase"),
+    "cells": (_cells, "the wall time of whole cells, phase by phase, and how many an hour"),
     "lin": (_lin, "how fast a queue is found linearizable or not, beside np.sort and Porcupine"),
 }
 """What can be measured, and what that says."""

@@ -42,10 +42,11 @@ def show(arguments: argparse.Namespace) -> Ending:
         told = [{**dataclasses.asdict(cost), "met": cost.met, **_overhead(cost)} for cost in costs]
         paced = [{**dataclasses.asdict(figure), "met": figure.met} for figure in paces]
         print(json.dumps({"cells": told, "figures": paced}, indent=2))
-    names = [f"{cost.asked.name} on {cost.asked.engine}" for cost in costs]
-    verdicts = dict(zip(names, (cost.met for cost in costs), strict=True))
-    verdicts |= {f"overhead of {name}": cost.overhead_met for name, cost in zip(names, costs, strict=True)}
-    verdicts |= {figure.name: figure.met for figure in paces}
+    verdicts: list[tuple[str, bool | None]] = []
+    for cost in costs:
+        name = f"{cost.asked.name} on {cost.asked.engine}"
+        verdicts += [(name, cost.met), (f"overhead of {name}", cost.overhead_met)]
+    verdicts += [(figure.name, figure.met) for figure in paces]
     absent = sum(bool(cost.unavailable) for cost in costs) + sum(bool(figure.unavailable) for figure in paces)
     return ending(arguments, "figures", verdicts, absent)
 

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.cli.ending import HELD, VIOLATED, Ending
@@ -42,7 +42,7 @@ def show(arguments: argparse.Namespace, measure: Callable[[Tell], Iterator[Figur
     if arguments.json:
         told = [{**dataclasses.asdict(figure), "met": figure.met} for figure in figures]
         print(json.dumps({"machine": machine, "figures": told}, indent=2))
-    verdicts = {figure.name: figure.met for figure in figures}
+    verdicts = [(figure.name, figure.met) for figure in figures]
     return ending(arguments, "figures", verdicts, sum(bool(figure.unavailable) for figure in figures))
 
 
@@ -60,10 +60,12 @@ def tell(what: str) -> None:
     print(f"  measuring {what}", file=sys.stderr, flush=True)
 
 
-def ending(arguments: argparse.Namespace, what: str, verdicts: Mapping[str, bool | None], absent: int) -> Ending:
-    """The end: `verdicts` say by name whether a goal was met, None where there is none or nothing was measured."""
-    missed = [name for name, met in verdicts.items() if met is False]
-    met = sum(met is True for met in verdicts.values())
+def ending(
+    arguments: argparse.Namespace, what: str, verdicts: Sequence[tuple[str, bool | None]], absent: int
+) -> Ending:
+    """The end. `verdicts`: names, and whether a goal was met; None where there is none or nothing was measured."""
+    missed = [name for name, met in verdicts if met is False]
+    met = sum(met is True for _, met in verdicts)
     reason = f"missed: {', '.join(missed)}" if missed else f"{met} {what} within their goals"
     if absent:
         reason += f", {absent} not available here"
