@@ -130,3 +130,23 @@ def test_a_kill_at_any_time_loses_no_record_and_leaves_none_torn(tmp_path: Path,
     assert received <= len(found) <= received + 1, "every record that the counter knows of is there"
     assert all(record.kind in (j.DELIVER, j.WORD, j.PUBLISH) for record in records(path))
     assert sum(record.kind == j.PUBLISH for record in records(path)) <= 1, "only the one that was to be taken back next"
+
+
+def test_nothing_of_what_is_taken_back_shows_in_what_follows(tmp_path: Path) -> None:
+    path = tmp_path / "c.3.journal"
+    journal = new(path)
+    journal.write(j.UNSENT, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    journal.take_back()
+    journal.write(j.ACK, 1, x0=1, x1=2)
+    journal.close()
+    assert records(path) == [(j.ACK, 1, 0, 0, 0, 1, 2, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("last", range(6))
+def test_a_record_is_whole_whichever_of_its_fields_are_zero(tmp_path: Path, last: int) -> None:
+    path = tmp_path / "c.3.journal"
+    fields = [2**64 - 1 if place == last else 0 for place in range(5)]
+    journal = new(path)
+    journal.write(j.DELIVER, 1, 2, 3, 4, *fields)
+    journal.close()
+    assert records(path) == [(j.DELIVER, 1, 2, 3, 4, *fields)]

@@ -1,7 +1,8 @@
 """What does a cell cost, phase by phase? The wall time of whole cells, and what of it is not load.
 
 *Load*: quiet and break, which are wanted. *Silence*: the wait that the redelivery horizon demands of a drain, which is
-stated apart because no harness can shorten it. *Overhead*: everything else.
+stated apart because no harness can shorten it. *Restart*: what the broker needs to be back, and to start where nobody
+has started it before. *Overhead*: everything else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from harness.engines.pool import Pool
 from harness.errors import AssayError
 from harness.history.store import read_history
 from harness.ledger import Ledger
-from harness.runner.execute import execute
+from harness.runner.execute import Lease, execute
 from harness.scenario.plan import cell_seed
 from harness.scenario.scenario import Cell, Scenario
 from harness.scenario.schedule import Repeat
@@ -28,6 +29,10 @@ from harness.system.topology import Engine, NodeSpec, Topology
 
 PHASES = ("deploy", "quiet", "break", "mend", "recover", "drain", "audit")
 LOAD = ("quiet", "break")
+RESTART = ("mend", "recover")
+OVERHEAD_PART, OVERHEAD_S = 0.1, 0.1
+"""Overhead may be so much of a cell's wall time, and so many seconds."""
+
 SEED = 7
 HELD_S = 1.0
 """A second of load while the fault holds, as there is before and after it."""
@@ -81,6 +86,27 @@ class Cost:
         return sum((self.phases_s or {}).get(phase, 0.0) for phase in LOAD)
 
     @property
+    def restart_s(self) -> float:
+        """Time that is the broker's: mending and recovering, and deploying where the topology is not warm."""
+        phases = RESTART if self.asked.warm else (*RESTART, "deploy")
+        return sum((self.phases_s or {}).get(phase, 0.0) for phase in phases)
+
+    @property
+    def overhead_s(self) -> float:
+        """Time that is ours."""
+        return self.wall_s - self.load_s - self.silence_s - self.restart_s
+
+    @property
+    def overhead_goal_s(self) -> float:
+        """What it should be at most."""
+        return OVERHEAD_PART * self.wall_s + OVERHEAD_S
+
+    @property
+    def overhead_met(self) -> bool | None:
+        """Whether overhead is within its goal; None where it was not measured."""
+        return None if self.unavailable else self.overhead_s <= self.overhead_goal_s
+
+    @property
     def met(self) -> bool | None:
         """Whether wall time without silence is within its goal; None where it was not measured."""
         return None if self.unavailable else self.wall_s - self.silence_s <= self.asked.goal_s
@@ -101,6 +127,17 @@ def measure(cells: Sequence[Asked] = CELLS, tell: Callable[[str], None] = lambda
             yield cost
 
 
+def leasing(pool: Pool, engine: Engine) -> Lease:
+    """Topologies out of a pool."""
+
+    def lease(
+        specs: Sequence[NodeSpec], *, healthy: Callable[[Topology], str | None]
+    ) -> AbstractContextManager[Topology]:
+        return pool.lease(engine, specs, run="bench", healthy=healthy)
+
+    return lease
+
+
 def _cost(asked: Asked, engine: Engine, pool: Pool, directory: Path) -> Cost:
     configuration = catalogue.configurations()[asked.configuration]
     fault = replace(catalogue.faults()[asked.fault], hold_s=HELD_S)
@@ -108,13 +145,7 @@ def _cost(asked: Asked, engine: Engine, pool: Pool, directory: Path) -> Cost:
     cell = Cell(id=scenario.id, scenario=scenario, seed=cell_seed(SEED, scenario.id))
     if reason := engine.unavailable(configuration.nodes()):
         return Cost(asked=asked, unavailable=reason)
-
-    def lease(
-        specs: Sequence[NodeSpec], *, healthy: Callable[[Topology], str | None]
-    ) -> AbstractContextManager[Topology]:
-        return pool.lease(engine, specs, run="bench", healthy=healthy)
-
-    execute(cell, lease=lease, directory=directory, ledger=Ledger.open(), claims=lambda *_: ())
+    execute(cell, lease=leasing(pool, engine), directory=directory, ledger=Ledger.open(), claims=lambda *_: ())
     history = read_history(directory)
     phases = history.phases
     lengths_s = (phases.end_ns - phases.begin_ns) / 1e9

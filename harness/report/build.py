@@ -32,7 +32,11 @@ def build(directory: Path) -> Paths:
 
     Raises Refused where the directory is no session, Trouble where a file cannot be written.
     """
-    report = load(directory)
+    return write(directory, load(directory))
+
+
+def write(directory: Path, report: Report) -> Paths:
+    """Write a report into its session's directory. Raises Trouble where a file cannot be written."""
     paths = Paths(
         html=directory / "index.html",
         results=directory / "results.json",

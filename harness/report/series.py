@@ -58,8 +58,9 @@ def first_publish_ns(history: History, messages: Array) -> Array:
     publications = history.publications
     sent = np.flatnonzero(publications.invoked_ns != NEVER)
     ids, times = publications.message[sent], publications.invoked_ns[sent]
-    order = np.lexsort((times, ids))
-    ids, times = ids[order], times[order]
+    if not np.all(ids[1:] > ids[:-1]):  # else each was published once, and they stand in order
+        order = np.lexsort((times, ids))
+        ids, times = ids[order], times[order]
     if not len(ids):
         return np.full(len(messages), NEVER)
     at = np.minimum(np.searchsorted(ids, messages), len(ids) - 1)
@@ -106,7 +107,7 @@ def series(history: History) -> Series | None:
     count = max(1, int(np.ceil((end_s - begin_s) / bin_s + 1e-9)))
     edges = begin_s + bin_s * np.arange(count + 1)
     edges[-1] = max(edges[-1], end_s)
-    rates = {name: np.histogram(array / 1e9, edges)[0] / bin_s for name, array in times.items()}
+    rates = {name: _histogram(array / 1e9, edges) / bin_s for name, array in times.items()}
     received, latencies = receipt_latencies(history)
     p50, p99 = _quantiles_by_bin(received / 1e9, latencies, edges)
     return Series(
@@ -122,7 +123,7 @@ def series(history: History) -> Series | None:
 
 def phase_loads(history: History) -> tuple[PhaseLoad, ...]:
     """The load in each phase."""
-    times = {name: np.sort(array) for name, array in _times(history).items()}
+    times = _times(history)
     received, latencies = receipt_latencies(history)
     loads = []
     phases = history.phases
@@ -158,14 +159,23 @@ def _since_publish(history: History, messages: Array, then_ns: Array) -> tuple[A
 
 
 def _times(history: History) -> Mapping[str, Array]:
+    """What happened when, ascending: a stable sort merges what clients recorded in order, each its own."""
     publications, deliveries = history.publications, history.deliveries
     acked = (publications.outcome == Outcome.OK) & (publications.completed_ns != NEVER)
     invoked = np.where(publications.invoked_ns != NEVER, publications.invoked_ns, publications.intended_ns)
-    return {
+    times = {
         "attempted": invoked[invoked != NEVER],
         "acked": publications.completed_ns[acked],
         "delivered": deliveries.received_ns[deliveries.received_ns != NEVER],
     }
+    return {name: np.sort(array, kind="stable") for name, array in times.items()}
+
+
+def _histogram(ascending: Array, edges: Array) -> Array:
+    """How many lie in each bin, as np.histogram counts, which would sort them."""
+    bounds = np.searchsorted(ascending, edges, side="left")
+    bounds[-1] = np.searchsorted(ascending, edges[-1], side="right")
+    return np.diff(bounds)
 
 
 def _quantiles_by_bin(

@@ -131,7 +131,7 @@ def _run(
         stack.callback(crew.close)
         kills = any(isinstance(fault, KillClient | SlowClose) for fault in plan.faults)
         crew.spare(workload.producers + workload.consumers + kills)
-        deployed = stack.enter_context(_deploy(cell, lease))
+        deployed = stack.enter_context(deploy(cell, lease))
         topology, broker, promise = deployed.topology, deployed.broker, deployed.promise
         stack.enter_context(_through(topology))
         stack.callback(crew.close)  # before the nodes go: what they send as they end is nobody's doing but ours
@@ -187,7 +187,8 @@ def _run(
 
 
 @contextmanager
-def _deploy(cell: Cell, lease: Lease) -> Iterator[Deployed]:
+def deploy(cell: Cell, lease: Lease) -> Iterator[Deployed]:
+    """The cell's system, whole, its queue or stream made and ready. Raises Trouble where it does not become so."""
     configuration = cell.scenario.configuration
     broker_class = catalogue.broker(configuration.family)
 

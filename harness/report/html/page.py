@@ -27,7 +27,7 @@ from harness.report.matrix import figures
 from harness.report.model import GRADES, Ran, Report
 from harness.run import found
 
-BYTES_MAX = 5_000_000
+BYTES_MAX = 3_000_000
 _PAGE_SHARE = 400_000
 """What is kept free for everything but the cells."""
 _MATRIX_SHARE = 1_000
