@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.history.columns import NEVER
-from harness.history.history import Array, Columns, History, Table
+from harness.history.history import Array, Columns, History
 from harness.operation import Outcome
 
 LAST_NS = 1_000_000_000
@@ -36,19 +36,18 @@ class Window:
         return (times_ns >= self.begin_ns) & (times_ns <= self.end_ns)
 
 
+@dataclass(slots=True)
 class Times:
-    """Times of one kind of event, in blocks: of each block its first and last time and how many there are. A block that
-    a window cuts is read again, and looked at."""
+    """Times of one kind of event, in blocks: of each block its first and last time, how many there are, and its number.
+    A block that a window cuts is read again, and looked at."""
 
-    __slots__ = ("_blocks", "_read")
+    _read: Callable[[int], Array]
+    _blocks: list[tuple[int, int, int, int]] = field(default_factory=list)
 
-    def __init__(self, table: Table, columns: Sequence[str], of: Callable[[Columns], Array]) -> None:
-        self._read = lambda number: of(table.chunk(number, *columns))
-        self._blocks: list[tuple[int, int, int, int]] = []
-        for number in range(table.chunk_count):
-            times_ns = self._read(number)
-            if len(times_ns):
-                self._blocks.append((int(times_ns.min()), int(times_ns.max()), len(times_ns), number))
+    def add(self, number: int, times_ns: Array) -> None:
+        """Add the times of a block."""
+        if len(times_ns):
+            self._blocks.append((int(times_ns.min()), int(times_ns.max()), len(times_ns), number))
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -82,12 +81,16 @@ class Load:
     def of(cls, history: History) -> Load:
         """The load of a history."""
         publications = history.publications
-        due, answer = ("invoked_ns", "intended_ns"), ("completed_ns", "outcome")
-        return cls(
-            attempts=Times(publications, due, _due_ns),
-            offered=Times(publications, (*due, *answer, "attempt"), _offered_ns),
-            good=Times(publications, answer, lambda chunk: chunk.completed_ns[chunk.outcome == Outcome.OK]),
-        )
+
+        def read(of: Callable[[Columns], Array]) -> Callable[[int], Array]:
+            return lambda number: of(publications.chunk(number, *_COLUMNS))
+
+        load = cls(*(Times(read(of)) for of in (_due_ns, _offered_ns, _good_ns)))
+        for number, chunk in enumerate(publications.chunks(*_COLUMNS)):
+            load.attempts.add(number, _due_ns(chunk))
+            load.offered.add(number, _offered_ns(chunk))
+            load.good.add(number, _good_ns(chunk))
+        return load
 
     def rate(self, times: Times, window: Window) -> float:
         """Events a second in a window; 0 in an empty one."""
@@ -99,12 +102,20 @@ class Load:
         return max(self.rate(times, window), self.rate(times, last))
 
 
+_COLUMNS = ("intended_ns", "invoked_ns", "completed_ns", "attempt", "outcome")
+
+
 def _due_ns(publications: Columns) -> Array:
     return np.where(publications.invoked_ns != NEVER, publications.invoked_ns, publications.intended_ns)
 
 
 def _offered_ns(publications: Columns) -> Array:
-    return _due_ns(publications)[(publications.attempt == 1) & ~never_handed_over(publications)]
+    offered = (publications.attempt == 1) & ~never_handed_over(publications)
+    return np.asarray(_due_ns(publications)[offered])
+
+
+def _good_ns(publications: Columns) -> Array:
+    return np.asarray(publications.completed_ns[publications.outcome == Outcome.OK])
 
 
 def never_handed_over(publications: Columns) -> Array:

@@ -134,7 +134,7 @@ class Risks:
             # What was never done although its client went on is given up: not done long ago, it is not under way.
             never = (deliveries.handled_ns == NEVER) & (deliveries.received_ns >= bit_ns - self._given_up_ns)
             open_still |= never | (deliveries.handled_ns >= bit_ns)
-        return (deliveries.received_ns <= bit_ns) & open_still
+        return np.asarray((deliveries.received_ns <= bit_ns) & open_still)
 
     def _in_flight(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         """Messages published and not received when it bit. What a later one had overtaken by then is lost already."""
@@ -145,7 +145,7 @@ class Risks:
         def published(chunk: Columns) -> Array:
             mask = (chunk.invoked_ns <= bit_ns) & (chunk.outcome != Outcome.FAIL)
             # To which consumer a message is on its way, nobody knows.
-            return mask & np.isin(chunk.client, producers) if len(producers) else mask
+            return np.asarray(mask & np.isin(chunk.client, producers) if len(producers) else mask)
 
         newest_ns = NEVER
         for chunk in self._publications.chunks(*_PUBLISHED):
@@ -154,7 +154,7 @@ class Risks:
 
         def waiting(chunk: Columns) -> Array:
             at = places.of(chunk.message)
-            return published(chunk) & ~arrived[at] & (received[at] | (chunk.invoked_ns > newest_ns))
+            return np.asarray(published(chunk) & ~arrived[at] & (received[at] | (chunk.invoked_ns > newest_ns)))
 
         rows = self._publications.select(waiting, *_PUBLISHED)
         alive = self._lives(rows, rows.invoked_ns, self._published_from, asked_ns)
