@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.history.columns import NEVER
-from harness.history.history import Array, Columns, History
+from harness.history.history import Array, Columns, History, Table
 from harness.operation import Outcome
 
+_REMEMBERED = 8
 LAST_NS = 1_000_000_000
 """A quiet phase goes on until the load is at its floor again, so its last second may speak for it."""
 
@@ -43,6 +45,11 @@ class Times:
 
     _read: Callable[[int], Array]
     _blocks: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, table: Table, columns: Sequence[str], times: Callable[[Columns], Array]) -> Times:
+        """Those that `times` finds in a chunk of these columns; the blocks that were read last are remembered."""
+        return cls(functools.lru_cache(_REMEMBERED)(lambda number: times(table.chunk(number, *columns))))
 
     def add(self, number: int, times_ns: Array) -> None:
         """Add the times of a block."""
@@ -81,12 +88,13 @@ class Load:
     def of(cls, history: History) -> Load:
         """The load of a history."""
         publications = history.publications
-
-        def read(of: Callable[[Columns], Array]) -> Callable[[int], Array]:
-            return lambda number: of(publications.chunk(number, *_COLUMNS))
-
-        load = cls(*(Times(read(of)) for of in (_due_ns, _offered_ns, _good_ns)))
-        for number, chunk in enumerate(publications.chunks(*_COLUMNS)):
+        due, answer = ("intended_ns", "invoked_ns"), ("completed_ns", "outcome")
+        load = cls(
+            attempts=Times.of(publications, due, _due_ns),
+            offered=Times.of(publications, (*due, *answer, "attempt"), _offered_ns),
+            good=Times.of(publications, answer, _good_ns),
+        )
+        for number, chunk in enumerate(publications.chunks(*due, *answer, "attempt")):
             load.attempts.add(number, _due_ns(chunk))
             load.offered.add(number, _offered_ns(chunk))
             load.good.add(number, _good_ns(chunk))
@@ -100,9 +108,6 @@ class Load:
         """The rate of the whole window or of its last second, whichever is higher."""
         last = Window(max(window.begin_ns, window.end_ns - LAST_NS), window.end_ns)
         return max(self.rate(times, window), self.rate(times, last))
-
-
-_COLUMNS = ("intended_ns", "invoked_ns", "completed_ns", "attempt", "outcome")
 
 
 def _due_ns(publications: Columns) -> Array:
