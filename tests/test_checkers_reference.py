@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.bench.synthetic import held, synthetic
 from harness.checkers import delivery, messages, ordering, places, processing
-from harness.checkers.facts import gather
+from harness.checkers.facts import Facts, gather
 from harness.checkers.judge import judge
 from harness.guarantee import Status
 from harness.history import history as table
-from harness.history.history import History
+from harness.history.history import History, Table
 from harness.operation import AckKind, AcknowledgedBy, Outcome
 from tests import reference
 from tests.histories import (
@@ -201,6 +202,43 @@ def test_a_history_that_is_made_chunk_by_chunk_is_judged_as_one_in_memory(plant:
     assert found_["lost"] == {int(message) for name in lost for message in made.planted[name]}
     verdicts = judge(made.history).verdicts
     assert verdicts["at_least_once"].status is (Status.VIOLATED if plant else Status.HELD)
+
+
+# ---- machine code ----------------------------------------------------------------------------------------------------
+
+
+def _all_of(facts: Facts) -> tuple[object, ...]:
+    """Everything that the gathering of a history leads to."""
+    return (
+        facts.flags.of.tolist(),
+        sorted(set(facts.apart.tolist())),
+        facts.strangers.tolist(),
+        facts.whole,
+        facts.census_strangers,
+        {name: repr(anomaly) for name, anomaly in delivery.check(facts).anomalies.items()},
+        repr(ordering.check(facts)),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(events=any_events, changes=any_terms, chunk_rows=chunk_rows)
+def test_machine_code_gathers_the_same(events: list[Event], changes: dict[str, Any], chunk_rows: int) -> None:
+    pytest.importorskip("numba", reason="the extra `fast` is not installed: there is no machine code to compare")
+    past = history(*events, terms=terms(**changes))
+    with in_chunks_of(chunk_rows):
+        assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
+
+
+@pytest.mark.parametrize("shift", [0, 40])
+def test_machine_code_gathers_the_same_of_many_rows(shift: int) -> None:
+    pytest.importorskip("numba", reason="the extra `fast` is not installed: there is no machine code to compare")
+    past = held(synthetic(20_000, plant=5, chunk_rows=3000).history)
+    if shift:  # numbers that need 8 bytes
+        columns = {"broker_sequence": past.deliveries.broker_sequence << np.uint64(shift)}
+        deliveries = Table("deliveries", {**past.deliveries, **columns})
+        past = History({**past.tables, "deliveries": deliveries}, past.terms, past.words)
+    with in_chunks_of(3000):
+        assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
 
 
 # ---- planting --------------------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ class _Publications(_Made):
             )
 
     def _number(self, row: Array) -> Array:
-        return row % self._each * PRODUCERS + row // self._each
+        return np.asarray(row % self._each * PRODUCERS + row // self._each)
 
     def _intended_ns(self, row: Array) -> Array:
         return _BEGIN_NS + self._number(row) * GAP_NS
@@ -245,12 +245,12 @@ class _Deliveries(_Made):
         return np.where(self._at(row, "phantom"), ids + np.uint64(_STRANGER), ids)
 
     def _sequence(self, row: Array) -> Array:
-        return self._number(row) + 1 + _ELSEWHERE * self._at(row, "duplicate_publish")
+        return np.asarray(self._number(row) + 1 + _ELSEWHERE * self._at(row, "duplicate_publish"))
 
     def _received_ns(self, row: Array) -> Array:
         consumer = self._consumer(row)
-        begin_ns = _BEGIN_NS + _RECEIPT_NS + consumer * GAP_NS
-        return begin_ns + (row - self._begins[consumer]) * GAP_NS * CONSUMERS + self._jitter("received_ns", row)
+        begin_ns = _BEGIN_NS + _RECEIPT_NS + consumer * GAP_NS + self._jitter("received_ns", row)
+        return np.asarray(begin_ns + (row - self._begins[consumer]) * GAP_NS * CONSUMERS)
 
     def _acknowledged_ns(self, row: Array) -> Array:
         told_ns = self._received_ns(row) + _ACK_NS + self._jitter("ack_invoked_ns", row)

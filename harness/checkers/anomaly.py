@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -45,13 +44,15 @@ class Anomaly:
         return self.count > 0
 
 
-def of_messages(facts: Facts, name: str, members: Any, why: Callable[[int], str] | str) -> Anomaly:
+def of_messages(facts: Facts, name: str, members: Messages | Array, why: Callable[[int], str] | str) -> Anomaly:
     """The anomaly that befell a set of messages, or those at some places (a boolean array over all, or numbers that
     ascend); `why` (of a place) ends each witness's story."""
     return of_sets(facts, {name: (members, why)})[name]
 
 
-def of_sets(facts: Facts, sets: Mapping[str, tuple[Any, Callable[[int], str] | str]]) -> dict[str, Anomaly]:
+def of_sets(
+    facts: Facts, sets: Mapping[str, tuple[Messages | Array, Callable[[int], str] | str]]
+) -> dict[str, Anomaly]:
     """Several anomalies, by name, as `of_messages`: the rows of all of them are looked up together."""
     places = {name: _places(members) for name, (members, _) in sets.items()}
     if not any(len(at) for at in places.values()):
@@ -79,7 +80,7 @@ def of_sets(facts: Facts, sets: Mapping[str, tuple[Any, Callable[[int], str] | s
     return anomalies
 
 
-def _places(members: Any) -> Array:
+def _places(members: Messages | Array) -> Array:
     if isinstance(members, Messages):
         return members.places()
     return np.flatnonzero(members) if members.dtype == np.bool_ else np.asarray(members)

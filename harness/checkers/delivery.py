@@ -7,6 +7,7 @@ dropped by a policy that the configuration asked for. Duplicates are counted ins
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ def check(facts: Facts) -> DeliveryFindings:
         how = "vanished after delivery" if facts.received[place] else "never delivered"
         return f"{how}, not in the broker ({where} of its producer's sequence)"
 
-    sets = {
+    sets: dict[str, tuple[Messages | Array, Callable[[int], str] | str]] = {
         "lost": (lost, why_lost),
         "lost_unconfirmed": (lost_unconfirmed, why_lost),
         "dropped_acked": (dropped_acked, "dropped by a policy after its publish was OK"),

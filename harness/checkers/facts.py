@@ -25,10 +25,12 @@ from harness.checkers.gathering import Gathering
 from harness.checkers.messages import Flags, Messages
 from harness.checkers.places import NOWHERE, Places
 from harness.history.columns import TABLES
-from harness.history.history import Array, Columns, History, Table
+from harness.history.history import CHUNK_ROWS, Array, Columns, History, Table
 
 STORED = "stored"
 DEAD_LETTER = "dead-letter"
+COMPILED_ROWS_MIN = 20_000_000
+"""Rows from which on machine code saves more than it takes to load."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,17 +154,21 @@ class Facts:
 
     # ---- some rows ---------------------------------------------------------------------------------------------------
 
-    def publications_of(self, members: Any, *columns: str) -> Columns:
+    def publications_of(self, members: Messages | Array, *columns: str) -> Columns:
         """These columns of the publications of some messages, with their places as the column "place". `members`: a set
         of messages, or a boolean array over places. Only chunks that have any are read whole."""
         return self._rows_of(self.history.publications, members, columns, self._published_in)
 
-    def deliveries_of(self, members: Any, *columns: str) -> Columns:
+    def deliveries_of(self, members: Messages | Array, *columns: str) -> Columns:
         """As `publications_of`, of the deliveries that are whole, of this run, and of a published message."""
         return self._rows_of(self.history.deliveries, members, columns, self._delivered_in)
 
     def _rows_of(
-        self, table: Table, members: Any, columns: tuple[str, ...], places_in: Callable[[int], tuple[Array, Array]]
+        self,
+        table: Table,
+        members: Messages | Array,
+        columns: tuple[str, ...],
+        places_in: Callable[[int], tuple[Array, Array]],
     ) -> Columns:
         found: dict[str, list[Array]] = {name: [np.empty(0, TABLES[table.name][name].type)] for name in columns}
         found["place"], found["row"] = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -226,19 +232,24 @@ class Facts:
 # ---- gathering -------------------------------------------------------------------------------------------------------
 
 
-def gather(history: History) -> Facts:
-    """The sets of a history, in one pass over its publications and one over its deliveries."""
+def gather(history: History, *, compiled: bool | None = None) -> Facts:
+    """The sets of a history, in one pass over its publications and one over its deliveries, and another over them where
+    a message came twice. `compiled`: by machine code, which says the same; None: where it is installed and pays."""
+    steps = _steps(history, compiled)
     gathered = Gathering.of(history)
     for chunk in history.publications.chunks(*g.PUBLICATION_COLUMNS):
-        g.publications(gathered, chunk)
+        steps.publications(gathered, chunk)
     g.all_published(gathered)
     answered_apart = len(gathered.apart)
     candidates = _candidates(history)
     if len(candidates) > 1 or len(history.terms.groups) > 1:
         gathered.by_group = {word: np.zeros(gathered.places.count, np.uint8) for word in candidates}
     for chunk in history.deliveries.chunks(*g.DELIVERY_COLUMNS):
-        g.deliveries(gathered, chunk)
+        steps.deliveries(gathered, chunk)
     groups = _groups(gathered, candidates)
+    if len(candidates) > 1 or gathered.whole > _received(gathered):
+        chunks = history.deliveries.chunks("message", "corrupt", "foreign", "group")
+        g.repetitions(gathered, chunks, {word: np.zeros(gathered.places.count, np.bool_) for word in candidates})
     if len(history.terms.groups) > 1:
         _discharged_everywhere(gathered, history)
     census_strangers = _census(gathered, history, numbered=len(groups) < 2)
@@ -256,6 +267,25 @@ def gather(history: History) -> Facts:
         census_strangers=census_strangers,
         effect_strangers=_effects(gathered, history),
     )
+
+
+def _steps(history: History, compiled: bool | None) -> Any:
+    rows = history.publications.rows + history.deliveries.rows
+    if compiled is False or (compiled is None and rows < COMPILED_ROWS_MIN):
+        return g
+    try:
+        from harness.checkers import compiled as machine_code
+    except ImportError:
+        if compiled:
+            raise
+        return g
+    return machine_code
+
+
+def _received(gathered: Gathering) -> int:
+    """How many messages were received."""
+    blocks = range(0, len(gathered.flags), CHUNK_ROWS)
+    return sum(int(np.count_nonzero(gathered.flags[at : at + CHUNK_ROWS] & flag.RECEIVED)) for at in blocks)
 
 
 def _joined(parts: list[Array]) -> Array:
@@ -304,7 +334,7 @@ def _census(gathered: Gathering, history: History, *, numbered: bool) -> int:
         # A dead-letter queue numbers on its own.
         read = (published != NOWHERE) & (chunk.place != dead)
         if numbered:
-            gathered.number(published[read], chunk.broker_sequence[read])
+            gathered.number(published[read], chunk.broker_sequence[read], once=False)
     for chunk in history.dropped.chunks():
         at = g.known(gathered, chunk.message)
         gathered.flags[at[at != NOWHERE]] |= flag.DROPPED
@@ -319,8 +349,8 @@ def _effects(gathered: Gathering, history: History) -> int:
         counted = at != NOWHERE
         strangers += int((~counted).sum())
         at, times = at[counted], chunk["count"][counted]
-        # Twice counted by two rows is more than once, as by one.
-        again = np.concatenate([at[times > 1], g.again(at[times > 0], gathered.flags, flag.EFFECT)])
-        gathered.flags[at[times > 0]] |= flag.EFFECT
-        gathered.flags[again] |= flag.EFFECT_AGAIN
+        at, times = at[times > 0], times[times > 0]
+        gathered.flags[at[times > 1]] |= flag.EFFECT_AGAIN
+        gathered.flags[g.again(at, (gathered.flags[at] & flag.EFFECT) != 0)] |= flag.EFFECT_AGAIN
+        gathered.flags[at] |= flag.EFFECT
     return strangers

@@ -7,7 +7,9 @@ connection. Deliveries are gathered after all publications.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -85,37 +87,44 @@ class Gathering:
         count = places.count
         return cls(places, np.zeros(count, np.uint16), np.zeros(count, np.uint32), np.zeros(count, np.int64))
 
-    def add(self, places: Array, flags: Array) -> None:
-        """Add flags to the messages at these places."""
-        if ascending(places):
-            if len(places) and int(places[-1]) - int(places[0]) == len(places) - 1:
-                self.flags[places[0] : places[-1] + 1] |= flags
-            else:
-                self.flags[places] |= flags
-        else:
-            np.bitwise_or.at(self.flags, places, flags)
-
-    def number(self, places: Array, sequence: Array) -> None:
-        """Note what the broker called these messages (0: nothing), and which have another number already."""
+    def number(self, places: Array, sequence: Array, *, once: bool) -> None:
+        """Note what the broker called these messages (0: nothing), and which have another number already. `once`: no
+        message is here twice, or it does not matter."""
         if not sequence.any():
             return
         if (sequence == 0).any():
             known = np.flatnonzero(sequence)
             places, sequence = places[known], sequence[known]
-        if len(self.sequence) == 0:
-            self.sequence = np.zeros(len(self.flags), np.uint32)
-        if self.sequence.dtype != np.uint64 and int(sequence.max()) > np.iinfo(np.uint32).max:
-            self.sequence = self.sequence.astype(np.uint64)
+        self.room_for(sequence)
         told = sequence.astype(self.sequence.dtype, copy=False)
-        before = self.sequence[places]
+        at = stretch(places)
+        before = self.sequence[at]
         new = before == 0
         if new.all():
-            self.sequence[places] = told
+            self.sequence[at] = told
         elif new.any():
             self.sequence[places[new]] = told[new]
-        differ = self.sequence[places] != told
+        if not once:
+            before = self.sequence[at]
+        differ = before != told
+        if once:
+            differ &= ~new
         if differ.any():
             self.apart.append(places[differ])
+
+    def room_for(self, sequence: Array) -> None:
+        """Make `sequence` of this history able to hold these numbers, in 4 bytes each as long as that is enough."""
+        if (most := int(sequence.max())) and len(self.sequence) == 0:
+            self.sequence = np.zeros(len(self.flags), np.uint32)
+        if most > np.iinfo(np.uint32).max and self.sequence.dtype != np.uint64:
+            self.sequence = self.sequence.astype(np.uint64)
+
+
+def stretch(places: Array) -> Any:
+    """These places as an index: a slice, where each is one more than the one before it."""
+    if len(places) and int(places[-1]) - int(places[0]) == len(places) - 1 and ascending(places):
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
 
 
 def ascending(places: Array) -> bool:
@@ -143,21 +152,24 @@ _SAID_BY = np.array([_said_by(code) for code in range(32)], np.uint16)
 def publications(gathering: Gathering, chunk: Columns) -> None:
     """Gather some publications."""
     places = gathering.places.of(chunk.message)
+    at, once = stretch(places), ascending(places)
     ok = chunk.outcome == Outcome.OK
     original = ok & (chunk.duplicate == 0)
     code = ok.view(np.uint8) | ((chunk.outcome == Outcome.FAIL).view(np.uint8) << 1)
     code |= (chunk.acknowledged_by == AcknowledgedBy.BROKER).view(np.uint8) << 2
     code |= (chunk.duplicate != 0).view(np.uint8) << 3
     code |= never_handed_over(chunk).view(np.uint8) << 4
-    gathering.add(places, _SAID_BY[code])
-    gathering.number(
-        places, np.where(original, chunk.broker_sequence, 0) if not original.all() else chunk.broker_sequence
-    )
+    if once:
+        gathering.flags[at] |= _SAID_BY.take(code)
+    else:
+        np.bitwise_or.at(gathering.flags, places, _SAID_BY.take(code))
+    sequence = chunk.broker_sequence if original.all() else np.where(original, chunk.broker_sequence, 0)
+    gathering.number(places, sequence, once=once)
     connection = gathering.producers.of(chunk)
     first = chunk.attempt == 1
     if first.all():
-        gathering.connection[places] = connection
-        gathering.invoked_ns[places] = chunk.invoked_ns
+        gathering.connection[at] = connection
+        gathering.invoked_ns[at] = chunk.invoked_ns
         return
     gathering.connection[places[first]] = connection[first]
     gathering.invoked_ns[places[first]] = chunk.invoked_ns[first]
@@ -217,37 +229,36 @@ def deliveries(gathering: Gathering, chunk: Columns) -> None:
         return
     gathering.whole += len(rows)
     done = (chunk.ack_kind == AckKind.AUTOMATIC) | (chunk.ack_invoked_ns != NEVER)
-    repeated = _repeated(gathering, chunk, places, done)
-    gathering.add(places, np.where(done, np.uint16(flag.RECEIVED | flag.DISCHARGED), np.uint16(flag.RECEIVED)))
-    gathering.flags[repeated] |= flag.REPEATED
-    gathering.number(places, chunk.broker_sequence)
+    # One flag for all: it does not matter where a message is here twice.
+    if done.all():
+        gathering.flags[places] |= flag.RECEIVED | flag.DISCHARGED
+    else:
+        gathering.flags[places] |= flag.RECEIVED
+        gathering.flags[places[done]] |= flag.DISCHARGED
+    for word, state in gathering.by_group.items():
+        own = chunk.group == word
+        state[places[own]] |= SEEN
+        state[places[own & done]] |= DONE
+    gathering.number(places, chunk.broker_sequence, once=True)  # of two deliveries, who asks looks at the rows
     feed(gathering, gathering.lanes, chunk, places, rows)
 
 
-def _repeated(gathering: Gathering, chunk: Columns, places: Array, done: Array) -> Array:
-    """The places of messages that some group has received before, or receives twice here."""
-    if not gathering.by_group:
-        return again(places, gathering.flags, flag.RECEIVED)
-    found = []
-    for word in np.unique(chunk.group).tolist():
-        own = chunk.group == word
-        at, finished = places[own], done[own]
-        state = gathering.by_group[word]
-        found.append(again(at, state, SEEN))
-        state[at] |= SEEN
-        state[at[finished]] |= DONE
-    return np.concatenate(found)
+def repetitions(gathering: Gathering, chunks: Iterable[Columns], seen: dict[int, Array]) -> None:
+    """Flag the messages that a group received more than once. `seen`: by the group's word, none of any message yet."""
+    for chunk in chunks:
+        mask, places = whole(gathering, chunk)
+        for word, state in seen.items():
+            own = places[chunk.group[mask] == word]
+            gathering.flags[again(own, state[own])] |= flag.REPEATED
+            state[own] = True
 
 
-def again(places: Array, flags: Array, bit: int) -> Array:
-    """The places among these that have a flag already, or that are here twice."""
-    seen = (flags[places] & bit) != 0
-    before = places[seen] if seen.any() else places[:0]
+def again(places: Array, seen: Array) -> Array:
+    """The places among these that were seen before, as `seen` says of each, or are here twice."""
     if ascending(places):
-        return before
+        return places[seen]
     in_order = np.sort(places)
-    twice = in_order[1:] == in_order[:-1]
-    return np.concatenate([before, in_order[1:][twice]]) if twice.any() else before
+    return np.concatenate([places[seen], in_order[1:][in_order[1:] == in_order[:-1]]])
 
 
 def feed(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array, rows: Array) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from harness.history.history import Array, Columns
 
 _NO_TIME = np.iinfo(np.int64).min
+LATEST, RECEIVED, NUMBER, KEPT = range(4)
 _TABLE_MAX = 1 << 22
 
 
@@ -26,16 +27,21 @@ class Connections:
 
     def of(self, rows: Columns) -> Array:
         """The number of each row's connection."""
+        if _constant(rows.client) and _constant(rows.epoch):
+            number = self._number(int(rows.client[0]) << 16 | int(rows.epoch[0]))
+            return np.broadcast_to(np.uint32(number), rows.rows)
         code = (rows.client.astype(np.uint32) << np.uint32(16)) | rows.epoch
         starts = np.concatenate([[0], np.flatnonzero(code[1:] != code[:-1]) + 1])
         distinct, which = np.unique(code[starts], return_inverse=True)
         numbers = np.array([self._number(one) for one in distinct.tolist()], np.uint32)[which]
-        if len(starts) == 1:
-            return np.broadcast_to(numbers[0], rows.rows)
         return np.repeat(numbers, np.diff(starts, append=rows.rows))
 
     def _number(self, code: int) -> int:
         return self.numbers.setdefault(code, len(self.numbers) + 1) if self.zero or code & 0xFFFF else 0
+
+
+def _constant(array: Array) -> bool:
+    return bool((array == array[0]).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +56,11 @@ class Suspects:
 
 @dataclass(slots=True)
 class Lanes:
-    """All lanes, by number. `latest_ns`: of publications; `received_ns` and `number`: of the last delivery fed; `kept`:
-    how many were fed. `unsorted`: some delivery was fed before one that was received earlier."""
+    """All lanes. `state`: of each, when its latest publication was invoked, when its last delivery was received, the
+    number of that, and how many it has. `table`: the lane of each pair of connections, -1 of none. `unsorted`: some
+    delivery was fed before one that was received earlier."""
 
-    latest_ns: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    received_ns: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    number: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    kept: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    state: Array = field(default_factory=lambda: np.empty((0, 4), np.int64))
     unsorted: bool = False
     count: int = 0
     table: Array = field(default_factory=lambda: np.full((1, 1), -1, np.int32))
@@ -72,12 +76,11 @@ class Lanes:
             code = (published.astype(np.int64) << 32) | delivered
             distinct, which = np.unique(code, return_inverse=True)
             return np.array([self._new(one) for one in distinct.tolist()])[which]
-        lane = self.table[published, delivered]
-        if int(lane.min()) < 0:
-            code = (published.astype(np.int64) << 32) | delivered
-            for one in np.unique(code[lane < 0]).tolist():
-                self.table[one >> 32, one & 0xFFFFFFFF] = self._new(one)
-            lane = self.table[published, delivered]
+        at = published.astype(np.int64) * self.table.shape[1] + delivered
+        lane: Array = self.table.take(at)
+        while lane[unknown := int(lane.argmin())] < 0:
+            self.admit(int(published[unknown]), int(delivered[unknown]))
+            lane = self.table.take(at)
         return lane
 
     def widen(self, published: int, delivered: int) -> bool:
@@ -91,16 +94,23 @@ class Lanes:
             self.table = wider
         return True
 
+    def admit(self, published: int, delivered: int) -> None:
+        """Give the lane of this pair its number in the table."""
+        self.table[published, delivered] = self._new(published << 32 | delivered)
+
     def _new(self, code: int) -> int:
         number = self._numbers.setdefault(code, len(self._numbers))
         self.count = len(self._numbers)
-        if number >= len(self.kept):
-            more = len(self.kept) + 16
-            self.latest_ns = np.concatenate([self.latest_ns, np.full(more, _NO_TIME)])
-            self.received_ns = np.concatenate([self.received_ns, np.full(more, _NO_TIME)])
-            self.number = np.concatenate([self.number, np.zeros(more, np.int64)])
-            self.kept = np.concatenate([self.kept, np.zeros(more, np.int64)])
+        if number >= len(self.state):
+            more = np.full((len(self.state) + 16, 4), _NO_TIME)
+            more[:, KEPT] = 0
+            self.state = np.concatenate([self.state, more])
         return number
+
+    @property
+    def kept(self) -> Array:
+        """How many deliveries each lane has."""
+        return self.state[: self.count, KEPT]
 
     def feed(self, lane: Array, invoked_ns: Array, received_ns: Array, number: Array, row: Array, place: Array) -> None:
         """Some more deliveries, in the order of their rows: the lane, when their publication was invoked, and so on."""
@@ -115,12 +125,12 @@ class Lanes:
         self._look_for_disorder(in_order, starts, ends, received, numbers)
         latest = np.empty_like(times)
         for begin, end, which in zip(starts.tolist(), ends.tolist(), in_order[starts].tolist(), strict=True):
-            before = self.latest_ns[which]
+            before = self.state[which, LATEST]
             latest[begin] = before
             np.maximum.accumulate(times[begin : end - 1], out=latest[begin + 1 : end])
             np.maximum(latest[begin:end], before, out=latest[begin:end])
-            self.latest_ns[which] = max(latest[end - 1], times[end - 1])
-            self.kept[which] += end - begin
+            self.state[which, LATEST] = max(latest[end - 1], times[end - 1])
+            self.state[which, KEPT] += end - begin
         behind = np.flatnonzero(times <= latest)
         if len(behind):
             at = order[behind]
@@ -146,8 +156,8 @@ class Lanes:
                 earlier |= same & (number[1:] < number[:-1])
             earlier[starts[1:] - 1] = False
             first = received_ns[starts], number[starts]
-            before = self.received_ns[which], self.number[which]
+            before = self.state[which, RECEIVED], self.state[which, NUMBER]
             earlier_still = (first[0] < before[0]) | ((first[0] == before[0]) & (first[1] < before[1]))
             self.unsorted = bool(earlier.any() or earlier_still.any())
-        self.received_ns[which] = received_ns[ends - 1]
-        self.number[which] = number[ends - 1]
+        self.state[which, RECEIVED] = received_ns[ends - 1]
+        self.state[which, NUMBER] = number[ends - 1]

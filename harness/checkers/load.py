@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from harness.history.columns import NEVER
 from harness.history.history import Array, Columns, History, Table
 from harness.operation import Outcome
 
+_REMEMBERED = 8
 LAST_NS = 1_000_000_000
 """A quiet phase goes on until the load is at its floor again, so its last second may speak for it."""
 
@@ -36,19 +38,23 @@ class Window:
         return (times_ns >= self.begin_ns) & (times_ns <= self.end_ns)
 
 
+@dataclass(slots=True)
 class Times:
-    """Times of one kind of event, in blocks: of each block its first and last time and how many there are. A block that
-    a window cuts is read again, and looked at."""
+    """Times of one kind of event, in blocks: of each block its first and last time, how many there are, and its number.
+    A block that a window cuts is read again, and looked at."""
 
-    __slots__ = ("_blocks", "_read")
+    _read: Callable[[int], Array]
+    _blocks: list[tuple[int, int, int, int]] = field(default_factory=list)
 
-    def __init__(self, table: Table, columns: Sequence[str], of: Callable[[Columns], Array]) -> None:
-        self._read = lambda number: of(table.chunk(number, *columns))
-        self._blocks: list[tuple[int, int, int, int]] = []
-        for number in range(table.chunk_count):
-            times_ns = self._read(number)
-            if len(times_ns):
-                self._blocks.append((int(times_ns.min()), int(times_ns.max()), len(times_ns), number))
+    @classmethod
+    def of(cls, table: Table, columns: Sequence[str], times: Callable[[Columns], Array]) -> Times:
+        """Those that `times` finds in a chunk of these columns; the blocks that were read last are remembered."""
+        return cls(functools.lru_cache(_REMEMBERED)(lambda number: times(table.chunk(number, *columns))))
+
+    def add(self, number: int, times_ns: Array) -> None:
+        """Add the times of a block."""
+        if len(times_ns):
+            self._blocks.append((int(times_ns.min()), int(times_ns.max()), len(times_ns), number))
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -82,12 +88,17 @@ class Load:
     def of(cls, history: History) -> Load:
         """The load of a history."""
         publications = history.publications
-        due, answer = ("invoked_ns", "intended_ns"), ("completed_ns", "outcome")
-        return cls(
-            attempts=Times(publications, due, _due_ns),
-            offered=Times(publications, (*due, *answer, "attempt"), _offered_ns),
-            good=Times(publications, answer, lambda chunk: chunk.completed_ns[chunk.outcome == Outcome.OK]),
+        due, answer = ("intended_ns", "invoked_ns"), ("completed_ns", "outcome")
+        load = cls(
+            attempts=Times.of(publications, due, _due_ns),
+            offered=Times.of(publications, (*due, *answer, "attempt"), _offered_ns),
+            good=Times.of(publications, answer, _good_ns),
         )
+        for number, chunk in enumerate(publications.chunks(*due, *answer, "attempt")):
+            load.attempts.add(number, _due_ns(chunk))
+            load.offered.add(number, _offered_ns(chunk))
+            load.good.add(number, _good_ns(chunk))
+        return load
 
     def rate(self, times: Times, window: Window) -> float:
         """Events a second in a window; 0 in an empty one."""
@@ -104,7 +115,12 @@ def _due_ns(publications: Columns) -> Array:
 
 
 def _offered_ns(publications: Columns) -> Array:
-    return _due_ns(publications)[(publications.attempt == 1) & ~never_handed_over(publications)]
+    offered = (publications.attempt == 1) & ~never_handed_over(publications)
+    return np.asarray(_due_ns(publications)[offered])
+
+
+def _good_ns(publications: Columns) -> Array:
+    return np.asarray(publications.completed_ns[publications.outcome == Outcome.OK])
 
 
 def never_handed_over(publications: Columns) -> Array:

@@ -7,7 +7,8 @@ from how often each combination occurs, which is counted once.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, overload
 
 import numpy as np
 
@@ -32,7 +33,12 @@ from harness.history.history import CHUNK_ROWS, Array
     EFFECT_AGAIN,
 ) = (1 << bit for bit in range(16))
 COMBINATIONS = 1 << 16
-FLAGS = np.arange(COMBINATIONS, dtype=np.uint16)
+
+
+@functools.cache
+def _with(flag: int) -> Array:
+    """Which combinations have a flag."""
+    return np.asarray((np.arange(COMBINATIONS) & flag) != 0)
 
 
 class Flags:
@@ -72,12 +78,20 @@ class Messages:
     @classmethod
     def flagged(cls, flags: Flags, flag: int) -> Messages:
         """Those that have a flag."""
-        return cls(flags, (FLAGS & np.uint16(flag)) != 0)
+        return cls(flags, _with(flag))
 
-    def __and__(self, other: Any) -> Any:
+    @overload
+    def __and__(self, other: Messages) -> Messages: ...
+    @overload
+    def __and__(self, other: Array) -> Array: ...
+    def __and__(self, other: Messages | Array) -> Messages | Array:
         return Messages(self._flags, self._which & other._which) if isinstance(other, Messages) else self.mask() & other
 
-    def __or__(self, other: Any) -> Any:
+    @overload
+    def __or__(self, other: Messages) -> Messages: ...
+    @overload
+    def __or__(self, other: Array) -> Array: ...
+    def __or__(self, other: Messages | Array) -> Messages | Array:
         return Messages(self._flags, self._which | other._which) if isinstance(other, Messages) else self.mask() | other
 
     __rand__ = __and__

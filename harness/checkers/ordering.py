@@ -36,7 +36,7 @@ def check(facts: Facts) -> OrderFindings:
     lanes = facts.gathered.lanes
     if lanes.unsorted:
         lanes = _in_order_of_receipt(facts)
-    suspects, kept = lanes.suspects, lanes.kept[: lanes.count].copy()
+    suspects, kept = lanes.suspects, lanes.kept.copy()
     overtaken = suspects.overtaken
     if len(suspects.row) and (facts.repeated or len(facts.groups) > 1):
         rows, of = _further_receipts(facts, lanes, suspects.place)

@@ -52,6 +52,16 @@ class Places:
         self._sorted = np.unique(np.concatenate(distinct))
         self.count = len(self._sorted)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether places are found by searching."""
+        return self._sorted is not None
+
+    @property
+    def extents(self) -> tuple[Array, Array, Array]:
+        """(least sequence, its place, how many places) of each producer by its number, where ids are not sparse."""
+        return self._low, self._base, self._size
+
     def of(self, ids: Array) -> Array:
         """The place of each id; NOWHERE where it is out of range. A hole between published ids has a place too."""
         if self.count == 0:

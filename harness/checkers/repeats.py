@@ -93,12 +93,12 @@ def stored_twice(facts: Facts) -> Array:
             found.append(_differing(copies.place[own], copies.attempt[own]))
             own &= copies.broker_sequence != 0
             found.append(_differing(copies.place[own], copies.broker_sequence[own]))
-    places = np.unique(np.concatenate(found))
-    return places[facts.attempted[places]]
+    places: Array = np.unique(np.concatenate(found))
+    return np.asarray(places[facts.attempted[places]])
 
 
 def _differing(at: Array, value: Array) -> Array:
     """The places that have two different values."""
     order, starts = runs((at, value))
     of = at[order[starts]]
-    return of[1:][of[1:] == of[:-1]]
+    return np.asarray(of[1:][of[1:] == of[:-1]])

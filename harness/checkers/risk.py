@@ -20,7 +20,8 @@ from harness.history.terms import InjectionTerms
 from harness.operation import AckKind, AcknowledgedBy, Outcome
 
 _PUBLISHED = ("client", "epoch", "message", "attempt", "invoked_ns", "completed_ns", "outcome")
-_RECEIVED = ("client", "epoch", "received_ns", "handled_ns", "ack_kind", "ack_invoked_ns", "settled_ns")
+_SETTLED = ("client", "received_ns", "handled_ns", "ack_kind", "ack_invoked_ns", "settled_ns")
+_RECEIVED = ("client", "epoch", "received_ns")
 _EPOCH_BITS = 16
 GIVEN_UP_S = 5.0
 """A publish without any answer for so long is given up, and no longer under way, where the terms do not say."""
@@ -80,47 +81,34 @@ class Risks:
 
     def _unanswered(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         rows = self._publications.select(
+            ("invoked_ns", "completed_ns", "outcome", "client"),
             lambda chunk: (
-                (chunk.invoked_ns >= bit_ns - self._longest_ns)
-                & (chunk.invoked_ns <= bit_ns)
+                (chunk.invoked_ns <= bit_ns)
                 & (chunk.outcome != Outcome.FAIL)
                 & ((chunk.completed_ns == NEVER) | (chunk.completed_ns >= bit_ns))
                 & ((chunk.completed_ns != NEVER) | (chunk.invoked_ns >= bit_ns - self._given_up_ns))
                 & np.isin(chunk.client, hit)
             ),
-            *_PUBLISHED,
+            _PUBLISHED,
         )
         under_way = self._latest_attempt(rows, bit_ns)
         return int((under_way & self._lives(rows, rows.invoked_ns, self._published_from, asked_ns)).sum())
 
-    @cached_property
-    def _longest_ns(self) -> int:
-        """No publish that took longer than this can have been under way: bounds what has to be looked at."""
-        longest_ns = self._given_up_ns
-        for chunk in self._publications.chunks("invoked_ns", "completed_ns"):
-            took_ns = (chunk.completed_ns - chunk.invoked_ns)[chunk.completed_ns != NEVER]
-            longest_ns = max(longest_ns, int(took_ns.max()) if len(took_ns) else 0)
-        return longest_ns
-
     def _latest_attempt(self, rows: Columns, bit_ns: int) -> Array:
         """Which of these publications had not been followed by a further attempt of their message when it bit."""
         followed = self._publications.select(
-            lambda chunk: (
-                (chunk.attempt > 1) & (chunk.invoked_ns <= bit_ns) & np.isin(chunk.message, rows.message)
-                if (chunk.attempt > 1).any()
-                else np.zeros(chunk.rows, np.bool_)
-            ),
-            *("message", "attempt", "invoked_ns"),
+            ("attempt",), lambda chunk: chunk.attempt > 1, ("message", "attempt", "invoked_ns")
         )
+        before = (followed.invoked_ns <= bit_ns) & np.isin(followed.message, rows.message)
         messages, which = np.unique(rows.message, return_inverse=True)
         latest = np.zeros(len(messages), np.int64)
         np.maximum.at(latest, which, rows.attempt)
-        np.maximum.at(latest, np.searchsorted(messages, followed.message), followed.attempt)
+        np.maximum.at(latest, np.searchsorted(messages, followed.message[before]), followed.attempt[before])
         return np.asarray(rows.attempt == latest[which])
 
     def _unsettled(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         rows = self._deliveries.select(
-            lambda chunk: self._open_still(chunk, bit_ns) & np.isin(chunk.client, hit), *_RECEIVED
+            _SETTLED, lambda chunk: self._open_still(chunk, bit_ns) & np.isin(chunk.client, hit), _RECEIVED
         )
         return int(self._lives(rows, rows.received_ns, self._received_from, asked_ns).sum())
 
@@ -134,7 +122,7 @@ class Risks:
             # What was never done although its client went on is given up: not done long ago, it is not under way.
             never = (deliveries.handled_ns == NEVER) & (deliveries.received_ns >= bit_ns - self._given_up_ns)
             open_still |= never | (deliveries.handled_ns >= bit_ns)
-        return (deliveries.received_ns <= bit_ns) & open_still
+        return np.asarray((deliveries.received_ns <= bit_ns) & open_still)
 
     def _in_flight(self, asked_ns: int, bit_ns: int, hit: Array) -> int:
         """Messages published and not received when it bit. What a later one had overtaken by then is lost already."""
@@ -145,7 +133,7 @@ class Risks:
         def published(chunk: Columns) -> Array:
             mask = (chunk.invoked_ns <= bit_ns) & (chunk.outcome != Outcome.FAIL)
             # To which consumer a message is on its way, nobody knows.
-            return mask & np.isin(chunk.client, producers) if len(producers) else mask
+            return np.asarray(mask & np.isin(chunk.client, producers) if len(producers) else mask)
 
         newest_ns = NEVER
         for chunk in self._publications.chunks(*_PUBLISHED):
@@ -154,9 +142,9 @@ class Risks:
 
         def waiting(chunk: Columns) -> Array:
             at = places.of(chunk.message)
-            return published(chunk) & ~arrived[at] & (received[at] | (chunk.invoked_ns > newest_ns))
+            return np.asarray(published(chunk) & ~arrived[at] & (received[at] | (chunk.invoked_ns > newest_ns)))
 
-        rows = self._publications.select(waiting, *_PUBLISHED)
+        rows = self._publications.select(_PUBLISHED, waiting, _PUBLISHED)
         alive = self._lives(rows, rows.invoked_ns, self._published_from, asked_ns)
         return len(np.unique(rows.message[alive]))
 

@@ -34,12 +34,10 @@ def decode(first: int, step: int, planes: Array | None, rows: int, type_: str) -
     """The values of a chunk; of a constant one, an array that repeats the one value without holding it `rows` times."""
     if planes is None and (step == 0 or rows == 1):
         return np.broadcast_to(np.uint64(first).astype(type_), rows)
-    raw = np.empty(rows, np.uint64)
+    raw = np.zeros(rows, "<u8")
+    for place, plane in enumerate(() if planes is None else planes):
+        raw.view(np.uint8).reshape(rows, 8)[1:, place] = plane
+    raw += np.uint64(step)
     raw[0] = first
-    if planes is None:
-        raw[1:] = step
-    else:
-        above = np.ascontiguousarray(planes.T).view(f"<u{len(planes)}").reshape(-1)
-        np.add(above, np.uint64(step), out=raw[1:])
     np.cumsum(raw, out=raw)
     return raw.view(np.int64).astype(type_, copy=False) if type_ != "u8" else raw

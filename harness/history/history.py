@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -93,20 +93,18 @@ class Table(Columns):
         end = min(first + self.chunk_rows, self.rows)
         return Columns(self.name, {name: self[name][first:end] for name in columns or self}, end - first, first)
 
-    def select(self, wanted: Callable[[Columns], Array], *columns: str) -> Columns:
-        """These columns of the rows that `wanted` (a mask, of a chunk of these columns) says, with their numbers as
-        the column "row". Holds no more than a chunk and what it selects."""
-        found: dict[str, list[Array]] = {name: [np.empty(0, TABLES[self.name][name].type)] for name in columns}
-        rows = [np.empty(0, np.int64)]
-        for chunk in self.chunks(*columns):
-            chosen = np.flatnonzero(wanted(chunk))
-            if len(chosen):
-                rows.append(chosen + chunk.first)
-                for name in columns:
-                    found[name].append(chunk[name][chosen])
+    def select(self, columns: Sequence[str], wanted: Callable[[Columns], Array], told: Sequence[str]) -> Columns:
+        """The columns `told` of the rows that `wanted` says: a mask, of a chunk of `columns`. No more is held than a
+        chunk and what is selected, and of a chunk without any such row no more is read than `columns`."""
+        found: dict[str, list[Array]] = {name: [np.empty(0, TABLES[self.name][name].type)] for name in told}
+        for number, chunk in enumerate(self.chunks(*columns)):
+            rows = np.flatnonzero(wanted(chunk))
+            if len(rows):
+                whole = self.chunk(number, *told)
+                for name in told:
+                    found[name].append(whole[name][rows])
         selected = {name: np.concatenate(parts) for name, parts in found.items()}
-        selected["row"] = np.concatenate(rows)
-        return Columns(self.name, selected, len(selected["row"]))
+        return Columns(self.name, selected, len(selected[told[0]]))
 
     def pick(self, rows: Array, *columns: str) -> Columns:
         """These columns of the rows with these numbers, which ascend."""
