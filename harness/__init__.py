@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from harness.guarantee import EXACTLY_ONCE as EXACTLY_ONCE
     from harness.guarantee import EXACTLY_ONCE_PROCESSED as EXACTLY_ONCE_PROCESSED
     from harness.guarantee import GENUINE as GENUINE
+    from harness.guarantee import LOG_CONSISTENT as LOG_CONSISTENT
     from harness.guarantee import NEVER_AGAIN as NEVER_AGAIN
     from harness.guarantee import ORDERED as ORDERED
     from harness.guarantee import PUBLISH_ONCE as PUBLISH_ONCE
@@ -151,6 +152,7 @@ _MODULES = {
         "EXACTLY_ONCE",
         "EXACTLY_ONCE_PROCESSED",
         "GENUINE",
+        "LOG_CONSISTENT",
         "NEVER_AGAIN",
         "ORDERED",
         "PUBLISH_ONCE",

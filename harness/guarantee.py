@@ -41,6 +41,10 @@ PUBLISH_ONCE = Guarantee("publish_once", "no message is stored more than once, h
 NEVER_AGAIN = Guarantee("never_again", "a message whose acknowledgement was confirmed is never delivered again")
 ORDERED = Guarantee("ordered", "one consumer receives what one producer published in published order")
 GENUINE = Guarantee("genuine", "whatever is delivered was published by this run, is unharmed, and was not refused")
+LOG_CONSISTENT = Guarantee(
+    "log_consistent",
+    "each number of the broker's log names one message to every reader, in order, and none is skipped",
+)
 
 LINEARIZABLE_FIFO = Guarantee(
     "linearizable_fifo",
@@ -61,6 +65,7 @@ GUARANTEES: Mapping[str, Guarantee] = {
         NEVER_AGAIN,
         ORDERED,
         GENUINE,
+        LOG_CONSISTENT,
     )
 }
 

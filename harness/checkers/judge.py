@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.checkers import bounds, delivery, ordering, processing, sentences, trial
+from harness.checkers import bounds, delivery, ordering, processing, sentences, streams, trial
 from harness.checkers.anomaly import WITNESSES_MAX, Anomaly
 from harness.checkers.facts import Facts, gather
+from harness.checkers.streams import StreamFindings
 from harness.checkers.trial import Fairness, Trial
 from harness.guarantee import (
     AT_LEAST_ONCE,
@@ -21,6 +22,7 @@ from harness.guarantee import (
     EXACTLY_ONCE,
     EXACTLY_ONCE_PROCESSED,
     GENUINE,
+    LOG_CONSISTENT,
     NEVER_AGAIN,
     ORDERED,
     PUBLISH_ONCE,
@@ -47,11 +49,16 @@ BREAKS: Mapping[Guarantee, tuple[str, ...]] = {
     NEVER_AGAIN: ("again_after_confirmed_ack",),
     ORDERED: ("reordered",),
     GENUINE: ("visible_failure",),
+    LOG_CONSISTENT: ("gap", "inconsistent_offset", "divergence", "non_monotonic_read"),
 }
 """Which anomalies break which guarantee; those of delivery.STRANGE break every one."""
 
-_NEED_THE_READ = frozenset({"lost", "lost_unconfirmed", "dropped_acked", "swallowed", "unprocessed", "never_processed"})
+_NEED_THE_READ = frozenset(
+    {"lost", "lost_unconfirmed", "dropped_acked", "swallowed", "unprocessed", "never_processed", "gap"}
+)
 _NEED_THE_JOURNALS = frozenset({"phantom", "visible_failure"})
+_COVERED_AS = {"gap": "lost", "inconsistent_offset": "duplicate_publish"}
+"""Anomalies from which a mismatch of the books takes the ground as it does from another one."""
 
 _CLASSES_OF_LOSS = ("lost_never_delivered", "lost_after_delivery", "lost_prefix", "lost_middle", "lost_suffix")
 
@@ -83,6 +90,7 @@ class _Case:
     anomalies: Mapping[str, Anomaly]
     counts: Mapping[str, int]
     fairness: Fairness
+    log: StreamFindings
 
     @property
     def terms(self) -> Terms:
@@ -90,7 +98,9 @@ class _Case:
 
     def doubts(self, name: str) -> tuple[str, ...]:
         """Why an anomaly, though found, proves nothing; empty if it is proven."""
-        reasons = list(self.fairness.books.doubts(name))
+        reasons = list(self.fairness.books.doubts(_COVERED_AS.get(name, name)))
+        if name == "gap":
+            reasons.extend(self.log.doubts)
         if name in _NEED_THE_READ:
             reasons.extend(self.fairness.unread)
         elif name == "stranded":
@@ -106,9 +116,10 @@ def judge(history: History) -> Judgement:
     delivered = delivery.check(facts)
     order = ordering.check(facts)
     processed = processing.check(facts)
+    log = streams.check(facts)
     case = _Case(
         facts,
-        {**delivered.anomalies, "reordered": order.reordered, **processed.anomalies},
+        {**delivered.anomalies, "reordered": order.reordered, **processed.anomalies, **log.anomalies},
         {
             **delivered.counts,
             **processed.counts,
@@ -116,6 +127,7 @@ def judge(history: History) -> Judgement:
             "not_ordered_by_contract": order.exempt,
         },
         trial.check(facts),
+        log,
     )
     verdicts = {guarantee.name: _verdict(case, guarantee) for guarantee in _applicable(facts)}
     for guarantee, reason in _expected(case.terms):
@@ -146,6 +158,7 @@ def _applicable(facts: Facts) -> list[Guarantee]:
         *((NEVER_AGAIN,) if terms.pulled and terms.ack == AckKind.CONFIRMED else ()),
         *((ORDERED,) if terms.ordered else ()),
         GENUINE,
+        *((LOG_CONSISTENT,) if streams.applies(facts) else ()),
     ]
 
 
@@ -217,6 +230,8 @@ def _why_unknown(case: _Case, guarantee: Guarantee, doubted: list[Anomaly], expo
             f"{late.count} messages came again after a confirmed acknowledgement that their client gave later than "
             f"ack_wait ({case.terms.ack_wait_s:g} s): not the broker's doing, and no proof that it keeps its promise"
         )
+    if guarantee == LOG_CONSISTENT:
+        reasons.extend(case.log.untold)
     reasons.extend(case.fairness.reasons)
     if exposure == 0:
         reasons.append(f"nothing was at stake: {sentences.stake(guarantee, 0)}")
@@ -251,6 +266,8 @@ def _exposure(case: _Case, guarantee: Guarantee) -> int:
         return int((facts.history.deliveries.settlement == Outcome.OK).sum())
     if guarantee == ORDERED:
         return case.counts["order_compared"]
+    if guarantee == LOG_CONSISTENT:
+        return case.log.numbers
     if guarantee == GENUINE:
         return facts.history.deliveries.rows
     return int(facts.received.sum())

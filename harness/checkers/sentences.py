@@ -18,6 +18,7 @@ _STAKES = {
     "never_again": "deliveries whose acknowledgement was confirmed",
     "ordered": "deliveries whose order is contracted",
     "genuine": "deliveries",
+    "log_consistent": "numbers of the log",
 }
 
 _SAYINGS = {
@@ -36,6 +37,10 @@ _SAYINGS = {
     "unprocessed": "{n} of {delivered} received messages left no effect",
     "never_processed": "{n} acknowledged messages were never received and left no effect",
     "duplicate_effect": "{n} messages left their effect more than once",
+    "gap": "{n} messages of the log passed over by its readers",
+    "inconsistent_offset": "{n} messages whose number in the log is not theirs alone, or not their only one",
+    "divergence": "{n} messages under a number of the log at which two readers saw different ones",
+    "non_monotonic_read": "{n} messages read after a higher number of the log",
 }
 
 _UNPROVEN = {
@@ -44,6 +49,7 @@ _UNPROVEN = {
     "unprocessed": "{n} of {delivered} received messages without an effect so far",
     "never_processed": "{n} acknowledged messages not processed so far",
     "stranded": "{n} messages in the broker not delivered so far",
+    "gap": "{n} messages of the log not seen so far",
 }
 
 
