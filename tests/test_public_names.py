@@ -73,6 +73,7 @@ PUBLIC = [
     "Nats",
     "NodeLeaves",
     "Nothing",
+    "LOG_CONSISTENT",
     "ORDERED",
     "OutOfMemory",
     "Overlap",

@@ -143,12 +143,10 @@ class Connection(asyncio.Protocol):
                 error = body[wire.CONFIRM_BODY.size :].decode()
                 self._listener.confirmed(tag, tag, Outcome(outcome), now_ns, sequence, bool(duplicate), error)
             elif operation == wire.DELIVER:
-                sequence, redelivered, count = wire.DELIVER_BODY.unpack_from(body)
+                handle, number, redelivered, count = wire.DELIVER_BODY.unpack_from(body)
                 payload = body[wire.DELIVER_BODY.size :]
                 self._listener.received(
-                    Received(
-                        payload, now_ns, 0, sequence, bool(redelivered), count, sequence, self._orders.get("epoch", 0)
-                    )
+                    Received(payload, now_ns, 0, number, bool(redelivered), count, handle, self._orders.get("epoch", 0))
                 )
             elif operation == wire.SETTLED:
                 token, outcome = wire.SETTLED_BODY.unpack(body)

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from harness.brokers.memory import wire
 from harness.brokers.memory.queue import Bugs, Logged, Queue
+from harness.operation import Outcome
 
 VERSION = "1"
 _RECORD = struct.Struct("<IBQB")  # length of the rest, whether a payload follows, sequence, size of the native id
@@ -80,7 +81,9 @@ class Served:
         """Deliver what is due; everything that was said since the last turn leaves once the file knows of it."""
         sendings = self.queue.due(time.monotonic_ns())
         for sending in sendings:
-            body = wire.DELIVER_BODY.pack(sending.sequence, sending.redelivered, min(sending.times, 65_535))
+            body = wire.DELIVER_BODY.pack(
+                sending.sequence, sending.number, sending.redelivered, min(sending.times, 65_535)
+            )
             self.conversations[sending.consumer].say(wire.frame(wire.DELIVER, body + sending.payload))
         log = self.queue.take_log()
         if log:
@@ -136,7 +139,8 @@ class Server:
             del self.queues[name]
             served.remove()
         elif what == "left":
-            answer["left"] = [(sequence, payload.hex()) for sequence, payload in served.queue.left()]
+            for place, messages in (("owed", served.queue.left()), ("stored", served.queue.kept())):
+                answer.setdefault("left", []).extend((place, number, payload.hex()) for number, payload in messages)
         elif what == "peers":
             answer["peers"] = [(one.name, *one.peer) for one in served.conversations.values()]
             answer["ends"] = served.ends
@@ -236,7 +240,7 @@ class Conversation(asyncio.Protocol):
         at = wire.PUBLISH_BODY.size
         native_id = body[at : at + size].decode()
         answer = self._served.queue.publish(body[at + size :], native_id, time.monotonic_ns())
-        if self._hello["confirms"]:
+        if self._hello["confirms"] and answer.outcome is not Outcome.INFO:
             fields = wire.CONFIRM_BODY.pack(tag, answer.outcome, answer.duplicate, answer.sequence)
             self.say(wire.frame(wire.CONFIRM, fields + answer.error.encode()))
 
