@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.checkers import bounds, delivery, ordering, processing, sentences, streams, trial
+from harness.checkers import availability, bounds, delivery, ordering, processing, sentences, streams, trial
 from harness.checkers.anomaly import WITNESSES_MAX, Anomaly
+from harness.checkers.availability import Availability
 from harness.checkers.facts import Facts, gather
 from harness.checkers.streams import StreamFindings
 from harness.checkers.trial import Fairness, Trial
@@ -72,6 +73,7 @@ class Judgement:
     `..._so_far` instead. `dropped`: messages dropped by each policy. `trial`: whether it was fair. `observed`: "exactly
     once", "at least once", "at most once", "neither" or "unknown", of processing where there was any. `claim_kept`:
     whether every claim in scope was kept; None where nothing is claimed, or something claimed is not known.
+    `availability`: outages and recoveries, measured and not judged.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -80,6 +82,7 @@ class Judgement:
     trial: Fairness
     observed: str
     claim_kept: bool | None
+    availability: Availability
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ def judge(history: History) -> Judgement:
         trial=case.fairness,
         observed=_observed(verdicts),
         claim_kept=_claim_kept(case.terms, verdicts),
+        availability=availability.check(history),
     )
 
 

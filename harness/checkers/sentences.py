@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.checkers.anomaly import Anomaly
+from harness.checkers.availability import Availability
+from harness.checkers.load import Window
 from harness.guarantee import Guarantee, Status
 
 _STAKES = {
@@ -80,6 +82,22 @@ def sentence(
     more = f" (and {len(reasons) - 1} more reasons)" if len(reasons) > 2 else ""
     more = " (and 1 more reason)" if len(reasons) == 2 else more
     return f"{said}{found + '; ' if found else ''}{reasons[0]}{more}"
+
+
+def available(measured: Availability) -> str:
+    """What was measured of availability, in one line: "longest outage: publishing 0.802 s, delivering 0.803 s; ..."."""
+    said = f"longest outage: publishing {_length(measured.publishing)}, delivering {_length(measured.delivering)}"
+    for one in measured.recoveries:
+        again = ", ".join(
+            f"{what} {'not again' if ns is None else f'after {ns / 1e9:.3f} s'}"
+            for what, ns in (("publishing", one.publishing_ns), ("delivering", one.delivering_ns))
+        )
+        said += f"; {one.fault} #{one.number + 1} mended: {again}"
+    return said
+
+
+def _length(outage: Window | None) -> str:
+    return "none" if outage is None else f"{outage.seconds:.3f} s"
 
 
 def _say(anomaly: Anomaly, counts: Mapping[str, int], sayings: Mapping[str, str]) -> str:

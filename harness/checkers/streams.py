@@ -165,8 +165,9 @@ class _Logs:
     def deliveries(self) -> tuple[_Sightings, Array]:
         """The same, with the places of the rows in `facts.rows`."""
         facts = self._facts
-        columns = (facts.delivery(name) for name in ("broker_sequence", "attempt", "client"))
-        return self._sightings(facts.delivered, *columns, group=facts.group if self._several else None)
+        sequence, attempt, client = (facts.delivery(name) for name in ("broker_sequence", "attempt", "client"))
+        group = facts.group if self._several else None
+        return self._sightings(facts.delivered, sequence, attempt, client, group)
 
     def read(self) -> _Sightings:
         """What the auditor read. A dead-letter queue numbers on its own; so do the queues of several groups."""

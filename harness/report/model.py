@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.checkers.availability import Availability
 from harness.checkers.judge import Judgement
 from harness.checkers.trial import Trial
 from harness.errors import AssayError
@@ -40,6 +41,7 @@ class Ran:
     counts: Mapping[str, int]
     observed: str
     claim_kept: bool | None
+    availability: Availability
     trials: tuple[Trial, ...]
     unfair: tuple[str, ...]
     phases: tuple[PhaseLoad, ...]
@@ -210,6 +212,7 @@ def _ran(path: Path, seed: int, demanded: Sequence[str]) -> Ran:
         counts=dict(judgement.counts),
         observed=_observed(judgement),
         claim_kept=judgement.claim_kept,
+        availability=judgement.availability,
         trials=judgement.trial.trials,
         unfair=judgement.trial.reasons,
         phases=phase_loads(history),
