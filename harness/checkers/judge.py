@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.checkers import availability, bounds, delivery, ordering, processing, sentences, streams, trial
+from harness.checkers import availability, bounds, delivery, latency, ordering, processing, sentences, streams, trial
 from harness.checkers.anomaly import WITNESSES_MAX, Anomaly
 from harness.checkers.availability import Availability
 from harness.checkers.facts import Facts, gather
+from harness.checkers.latency import Latency
 from harness.checkers.streams import StreamFindings
 from harness.checkers.trial import Fairness, Trial
 from harness.guarantee import (
@@ -73,7 +74,7 @@ class Judgement:
     `..._so_far` instead. `dropped`: messages dropped by each policy. `trial`: whether it was fair. `observed`: "exactly
     once", "at least once", "at most once", "neither" or "unknown", of processing where there was any. `claim_kept`:
     whether every claim in scope was kept; None where nothing is claimed, or something claimed is not known.
-    `availability`: outages and recoveries, measured and not judged.
+    `availability`, `latency`: outages, recoveries and how long answers took, measured and not judged.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -83,6 +84,7 @@ class Judgement:
     observed: str
     claim_kept: bool | None
     availability: Availability
+    latency: Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def judge(history: History) -> Judgement:
         observed=_observed(verdicts),
         claim_kept=_claim_kept(case.terms, verdicts),
         availability=availability.check(history),
+        latency=latency.check(history),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.checkers.anomaly import Anomaly
 from harness.checkers.availability import Availability
+from harness.checkers.latency import LATE_NS, Latency, Quantile
 from harness.checkers.load import Window
 from harness.guarantee import Guarantee, Status
 
@@ -94,6 +95,22 @@ def available(measured: Availability) -> str:
         )
         said += f"; {one.fault} #{one.number + 1} mended: {again}"
     return said
+
+
+def answered(measured: Latency) -> str:
+    """How long answers took, in one line: "answered within, from when due: p50 1.2 ms (95 %: 1.1 to 1.3); ..."."""
+    if not measured.response:
+        return "no publish was answered"
+    told = ", ".join(_quantile(one) for one in measured.response)
+    return (
+        f"answered within, from when due: {told}; {measured.late} of {measured.called} were called more than "
+        f"{LATE_NS / 1e6:.0f} ms late, which service times would leave out"
+    )
+
+
+def _quantile(one: Quantile) -> str:
+    lower, upper = ("?" if ns is None else f"{ns / 1e6:.1f}" for ns in (one.lower_ns, one.upper_ns))
+    return f"p{one.quantile * 100:g} {one.value_ns / 1e6:.1f} ms (95 %: {lower} to {upper})"
 
 
 def _length(outage: Window | None) -> str:

@@ -106,6 +106,7 @@ def _cell(view: CellView) -> dict[str, Any]:
         "seed": terms.seed if terms is not None else None,
         "phases_s": _phases(ran) if ran is not None else [],
         "counts": {**dict.fromkeys(COUNTS, 0), **ran.counts} if ran is not None else None,
+        "latency": to_plain(ran.latency) if ran is not None else None,
         "availability": _availability(ran.availability) if ran is not None else None,
         "injections": [_injection(injection) for injection in terms.injections] if terms is not None else [],
         "verdicts": {name: _verdict(verdict) for name, verdict in ran.verdicts.items()} if ran is not None else {},

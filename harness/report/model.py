@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.checkers.availability import Availability
 from harness.checkers.judge import Judgement
+from harness.checkers.latency import Latency
 from harness.checkers.trial import Trial
 from harness.errors import AssayError
 from harness.guarantee import GUARANTEES, Status, Verdict
@@ -42,6 +43,7 @@ class Ran:
     observed: str
     claim_kept: bool | None
     availability: Availability
+    latency: Latency
     trials: tuple[Trial, ...]
     unfair: tuple[str, ...]
     phases: tuple[PhaseLoad, ...]
@@ -213,6 +215,7 @@ def _ran(path: Path, seed: int, demanded: Sequence[str]) -> Ran:
         observed=_observed(judgement),
         claim_kept=judgement.claim_kept,
         availability=judgement.availability,
+        latency=judgement.latency,
         trials=judgement.trial.trials,
         unfair=judgement.trial.reasons,
         phases=phase_loads(history),

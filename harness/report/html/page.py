@@ -132,6 +132,7 @@ def _environment() -> Environment:
         "FLOW": FLOW,
         "settings": settings,
         "figures": figures,
+        "answered": sentences.answered,
         "available": sentences.available,
     }
     return environment
