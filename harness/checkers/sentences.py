@@ -46,6 +46,16 @@ _SAYINGS = {
     "non_monotonic_read": "{n} messages read after a higher number of the log",
 }
 
+_BESIDES = {
+    "swallowed": "{n} messages answered as a duplicate of which no copy was ever stored",
+    "again_after_late_ack": "{n} messages delivered again after a confirmed acknowledgement later than ack_wait",
+    "unflagged_redelivery": "{n} messages delivered more than once and never flagged as redelivered",
+}
+"""Anomalies that break nothing by themselves, and are counted."""
+
+ANOMALIES: Mapping[str, str] = {**_SAYINGS, **_BESIDES}
+"""Every anomaly in words, with `{n}` and other counts in braces."""
+
 _UNPROVEN = {
     "lost": "{n} of {acked} acked messages not found so far",
     "lost_unconfirmed": "{n} of {sent} messages sent without confirms not found so far",
