@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.checkers import streams
 from harness.checkers.facts import gather
 from harness.checkers.judge import Judgement, judge
 from harness.guarantee import Status
+from harness.history.history import History
 from harness.operation import SEQUENCE_MAX, AckKind
+from tests import reference
 from tests.histories import (
     Deliver,
     Event,
@@ -26,6 +31,8 @@ from tests.histories import (
     publish,
     terms,
 )
+from tests.reference import Row
+from tests.test_checkers_reference import any_events
 
 STORED = [publish(number).acked(number) for number in (1, 2, 3)]
 
@@ -278,3 +285,108 @@ def test_what_would_not_show_is_not_held(events: list[Event], changes: dict[str,
     verdict = judged(*events, **changes).verdicts["log_consistent"]
     assert verdict.status is Status.UNKNOWN
     assert any(reason in told for told in verdict.reasons), verdict.reasons
+
+
+# ---- against a slow reference ----------------------------------------------------------------------------------------
+
+
+def slowly(past: History) -> dict[str, set[int]]:
+    """The same anomalies of histories of one route, by the definitions, over rows as dictionaries."""
+    publications, deliveries = reference.rows(past, "publications"), reference.rows(past, "deliveries")
+    several = len({row["group"] for row in _whole(publications, deliveries)}) > 1 or len(past.terms.groups) > 1
+    served = [
+        (row["group"] if several else 0, row["broker_sequence"], row["message"], row["attempt"], row["client"], row)
+        for row in _whole(publications, deliveries)
+        if row["broker_sequence"]
+    ]
+    answered = [
+        (0, row["broker_sequence"], row["message"], row["attempt"])
+        for row in publications
+        if row["outcome"] == reference.OK and not row["duplicate"] and row["broker_sequence"]
+    ]
+    known = {row["message"] for row in publications}
+    census = [row for row in reference.rows(past, "census") if row["message"] in known]
+    read = [
+        (0, row["broker_sequence"], row["message"], 0)
+        for row in census
+        if row["broker_sequence"] and past.words[row["place"]] != "dead-letter" and not several
+    ]
+    told = [*answered, *read, *(row[:4] for row in served)]
+    views = [(row[:3], row[4]) for row in served] + [(row[:3], "auditor") for row in read]
+    result: dict[str, set[int]] = {name: set() for name in ("gap", "inconsistent_offset", "divergence")}
+    shared = set()
+    for (log, number, message, attempt), (other_log, other_number, other, other_attempt) in combinations(told, 2):
+        if log == other_log and number == other_number and message != other:
+            shared.add((log, number))
+        if log == other_log and (message, attempt) == (other, other_attempt) and attempt and number != other_number:
+            result["inconsistent_offset"].add(message)
+    diverged = {
+        one[:2]
+        for (one, reader), (other, other_reader) in combinations(views, 2)
+        if one[:2] == other[:2] and one[2] != other[2] and reader != other_reader
+    }
+    # Two readers of a number that names two messages to readers: some two of them saw different ones.
+    for log, number, message, _ in told:
+        if (log, number) in diverged:
+            result["divergence"].add(message)
+        elif (log, number) in shared:
+            result["inconsistent_offset"].add(message)
+    result["inconsistent_offset"] -= result["divergence"]
+    result["gap"] = set() if several else _skipped(past, publications, deliveries, census, [*answered, *read], served)
+    result["non_monotonic_read"] = _behind(served)
+    return result
+
+
+def _whole(publications: list[Row], deliveries: list[Row]) -> list[Row]:
+    invoked = reference._invoked(publications)
+    return [row for row in deliveries if not row["corrupt"] and not row["foreign"] and row["message"] in invoked]
+
+
+def _skipped(
+    past: History,
+    publications: list[Row],
+    deliveries: list[Row],
+    census: list[Row],
+    stored: list[Any],
+    served: list[Any],
+) -> set[int]:
+    seen = {row[1] for row in served}
+    came = {(row["message"], row["attempt"]) for row in _whole(publications, deliveries)}
+    messages = {message for message, _ in came}
+    invoked = reference._invoked(publications)
+    excused = {row["message"] for row in census if past.words[row["place"]] != "stored"} & invoked
+    excused |= {row["message"] for row in reference.rows(past, "dropped")} & invoked
+    return {
+        message
+        for _, number, message, attempt in stored
+        if seen
+        and min(seen) < number < max(seen)
+        and number not in seen
+        and message not in excused
+        and not ((message, attempt) in came or (message, 0) in came or (attempt == 0 and message in messages))
+    }
+
+
+def _behind(served: list[Any]) -> set[int]:
+    late = set()
+    for one in served:
+        row, number = one[5], one[1]
+        earlier = [
+            other
+            for other in served
+            if all(other[5][name] == row[name] for name in ("client", "epoch", "group"))
+            and (other[5]["received_ns"], other[5]["number"]) < (row["received_ns"], row["number"])
+        ]
+        higher = any(other[1] > number and not other[5]["redelivered"] for other in earlier)
+        if not row["redelivered"] and higher and not any(other[1] == number for other in earlier):
+            late.add(one[2])
+    return late
+
+
+@settings(max_examples=300, deadline=None)
+@given(events=any_events, groups=st.sampled_from([("group",), ("group", "other")]))
+def test_any_log_is_judged_as_the_reference_does(events: list[Event], groups: tuple[str, ...]) -> None:
+    past = history(*events, terms=terms(groups=groups))
+    findings = streams.check(gather(past))
+    found = {name: {int(message) for message in anomaly.ids} for name, anomaly in findings.anomalies.items()}
+    assert found == slowly(past)

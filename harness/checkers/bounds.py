@@ -141,7 +141,7 @@ def _at_most(violating: int, trials: int, p: float) -> float:
     total = 0.0
     for k in range(violating, -1, -1):
         total += term
-        if term < total * _NEGLIGIBLE:
+        if term <= total * _NEGLIGIBLE:
             break
         term *= k / (trials - k + 1) * (1 - p) / p
     return total

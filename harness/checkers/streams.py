@@ -148,7 +148,7 @@ class _Logs:
         self._several = _several_groups(facts)
         self._route = np.zeros(facts.places.count, np.int64)
         self._route[facts.published] = publications.route
-        self._known = ~_differing(facts.places.count, facts.published, publications.route)
+        self._known = facts.attempted & ~_differing(facts.places.count, facts.published, publications.route)
 
     def answered(self) -> _Sightings:
         """What publishers were told."""
@@ -198,6 +198,12 @@ def _identity(place: Array, attempt: Array) -> Array:
     return np.asarray((place << _ATTEMPT_BITS) | attempt.astype(np.int64)).view(np.uint64)
 
 
+def _logs_of(told: _Sightings) -> Array:
+    """The logs that are told of, ascending. There is one, as a rule, and nothing to sort."""
+    logs = told.number >> np.uint64(SEQUENCE_BITS)
+    return logs[:1] if len(logs) == 0 or logs.min() == logs.max() else np.unique(logs)
+
+
 def _joined(*parts: _Sightings) -> _Sightings:
     columns = ([getattr(part, column.name) for part in parts] for column in fields(_Sightings))
     return _Sightings(*(np.concatenate(column) for column in columns))
@@ -220,9 +226,9 @@ def _differently_served(numbers: Places, told: _Sightings) -> Array:
 def _moved(told: _Sightings, count: int) -> Array:
     """Messages of which one attempt had two numbers of one log. A retry is an entry of its own, with its own number."""
     moved = np.zeros(count, np.bool_)
-    logs = told.number >> np.uint64(SEQUENCE_BITS)
-    for log in np.unique(logs):
-        mine = told.where(logs == log)
+    logs = _logs_of(told)
+    for log in logs:
+        mine = told if len(logs) == 1 else told.where(told.number >> np.uint64(SEQUENCE_BITS) == log)
         first, retry = mine.where(mine.attempt == 1), mine.where(mine.attempt > 1)
         moved |= _differing(count, first.place, first.number)
         attempts = Places(retry.identity)
@@ -238,12 +244,14 @@ def _missing(facts: Facts, numbers: Places, delivered: _Sightings, stored: _Sigh
     seen = marked(numbers.count, numbers.of(delivered.number))[numbers.of(stored.number)]
     missing = stored.where(~seen & ~(facts.found | facts.dropped)[stored.place])
     # Where either side does not know its attempt, any receipt of the message may be the one that is missed.
-    attempt = facts.delivery("attempt")
-    came = np.isin(missing.identity, _identity(facts.delivered, attempt))
-    came |= marked(facts.places.count, facts.delivered[attempt == 0])[missing.place]
+    rows = np.flatnonzero(marked(facts.places.count, missing.place)[facts.delivered])
+    place, attempt = facts.delivered[rows], facts.delivery("attempt")[rows]
+    came = np.isin(missing.identity, _identity(place, attempt))
+    came |= marked(facts.places.count, place[attempt == 0])[missing.place]
     came |= (missing.attempt == 0) & facts.received[missing.place]
     missing = missing.where(~came)
-    logs, log = np.unique(delivered.number >> np.uint64(SEQUENCE_BITS), return_inverse=True)
+    logs = _logs_of(delivered)
+    log = np.searchsorted(logs, delivered.number >> np.uint64(SEQUENCE_BITS))
     lowest, highest = np.full(len(logs) + 1, np.iinfo(np.uint64).max), np.zeros(len(logs) + 1, np.uint64)
     np.minimum.at(lowest, log, delivered.number)
     np.maximum.at(highest, log, delivered.number)
