@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from harness.guarantee import EXACTLY_ONCE_PROCESSED as EXACTLY_ONCE_PROCESSED
     from harness.guarantee import GENUINE as GENUINE
     from harness.guarantee import LINEARIZABLE_FIFO as LINEARIZABLE_FIFO
+    from harness.guarantee import LOG_CONSISTENT as LOG_CONSISTENT
     from harness.guarantee import NEVER_AGAIN as NEVER_AGAIN
     from harness.guarantee import ORDERED as ORDERED
     from harness.guarantee import PUBLISH_ONCE as PUBLISH_ONCE
@@ -153,6 +154,7 @@ _MODULES = {
         "EXACTLY_ONCE_PROCESSED",
         "GENUINE",
         "LINEARIZABLE_FIFO",
+        "LOG_CONSISTENT",
         "NEVER_AGAIN",
         "ORDERED",
         "PUBLISH_ONCE",

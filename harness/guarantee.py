@@ -41,6 +41,11 @@ PUBLISH_ONCE = Guarantee("publish_once", "no message is stored more than once, h
 NEVER_AGAIN = Guarantee("never_again", "a message whose acknowledgement was confirmed is never delivered again")
 ORDERED = Guarantee("ordered", "one consumer receives what one producer published in published order")
 GENUINE = Guarantee("genuine", "whatever is delivered was published by this run, is unharmed, and was not refused")
+LOG_CONSISTENT = Guarantee(
+    "log_consistent",
+    "each number of the broker's log names one message to every reader, in order, and none is skipped",
+)
+
 LINEARIZABLE_FIFO = Guarantee(
     "linearizable_fifo",
     "some order of the enqueues and dequeues of one queue explains every answer, first in first out",
@@ -59,6 +64,7 @@ GUARANTEES: Mapping[str, Guarantee] = {
         ORDERED,
         GENUINE,
         LINEARIZABLE_FIFO,
+        LOG_CONSISTENT,
     )
 }
 

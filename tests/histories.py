@@ -45,6 +45,7 @@ class Publish:
     at_ms: float | None = None
     until_ms: float | None = None
     unsent: bool = False
+    route: str = "route"
 
     def acked(self, sequence: int = 0, *, duplicate: bool = False) -> Publish:
         return replace(self, outcome=Outcome.OK, sequence=sequence, duplicate=duplicate)
@@ -60,6 +61,9 @@ class Publish:
 
     def retry(self, attempt: int) -> Publish:
         return replace(self, attempt=attempt)
+
+    def to(self, route: str) -> Publish:
+        return replace(self, route=route)
 
     def over(self, epoch: int) -> Publish:
         return replace(self, epoch=epoch)
@@ -378,7 +382,7 @@ class _Writer:
             "publications",
             client=packed(event.message) >> 40,
             epoch=event.epoch,
-            route=self.word("route"),
+            route=self.word(event.route),
             message=packed(event.message),
             attempt=event.attempt,
             native_id=0,

@@ -32,6 +32,11 @@ class Told:
     refused: list[int] = field(default_factory=list)
     sendings: list[Sending] = field(default_factory=list)
     left: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+
+    def numbers(self) -> list[int]:
+        """Of unflagged deliveries of what was stored, in the order of their receipt."""
+        return [sending.number for sending in self.sendings if sending.number and not sending.redelivered]
 
     def anomalies(self) -> dict[str, list[int]]:
         decoded = [(decode_payload(one.payload), one) for one in self.sendings]
@@ -56,6 +61,11 @@ class Told:
                 message.sequence for message, _ in good if message.producer != 1 or message.sequence not in published
             ],
             "visible failure": [one for one in self.refused if one in delivered],
+            "passed over": sorted(self.kept),
+            "shared number": [
+                one for one, times in Counter(sending.number for _, sending in mine).items() if times > 1
+            ],
+            "backwards": [two for one, two in pairwise(self.numbers()) if two < one],
         }
         return {name: ids for name, ids in found.items() if ids}
 
@@ -74,7 +84,7 @@ def run(queue: Queue, first: int = 1, last: int = 100) -> Told:
         answer = queue.publish(payload(sequence), str(sequence), sequence * MS)
         if answer.outcome is Outcome.FAIL:
             told.refused.append(sequence)
-        else:
+        elif answer.outcome is Outcome.OK:
             (told.duplicates if answer.duplicate else told.acked).append(sequence)
         take(sequence * MS)
     now_ns = last * MS
@@ -82,7 +92,10 @@ def run(queue: Queue, first: int = 1, last: int = 100) -> Told:
         assert wakes_ns > now_ns - MS, "it wants to be woken, and has nothing to do"
         now_ns = max(wakes_ns, now_ns)
         take(now_ns)
-    told.left = {MessageId.unpack(decode_payload(one).message).sequence for _, one in queue.left()}
+    told.left, told.kept = (
+        {MessageId.unpack(decode_payload(one).message).sequence for _, one in messages}
+        for messages in (queue.left(), queue.kept())
+    )
     return told
 
 
@@ -91,14 +104,17 @@ SHOWS: dict[str, tuple[Bugs, dict[str, list[int]]]] = {
     "a right queue shows nothing": (Bugs(), {}),
     "lose": (Bugs(lose_every=10), {"lost": TENTH}),
     "lose, another seed": (Bugs(lose_every=10, seed=3), {"lost": [one - 7 for one in TENTH]}),
-    "duplicate": (Bugs(duplicate_every=10), {"duplicate": TENTH}),
-    "reorder": (Bugs(reorder_every=10), {"overtaken": TENTH[:-1]}),
+    "duplicate": (Bugs(duplicate_every=10), {"duplicate": TENTH, "shared number": TENTH}),
+    "reorder": (Bugs(reorder_every=10), {"overtaken": TENTH[:-1], "backwards": TENTH[:-1]}),
     "corrupt": (Bugs(corrupt_every=10), {"corrupt": [0] * 10}),
     "invent": (Bugs(invent_every=10), {"phantom": TENTH}),
     "foreign": (Bugs(foreign_every=10), {"foreign": TENTH}),
     "swallow": (Bugs(swallow_duplicate_every=10), {"swallowed": TENTH}),
     "deliver refused": (Bugs(deliver_refused_every=10), {"visible failure": TENTH}),
     "strand": (Bugs(strand_every=10), {"stranded": TENTH}),
+    "skip": (Bugs(skip_every=10), {"passed over": TENTH}),
+    "number twice": (Bugs(number_twice_every=10), {"shared number": [one - 1 for one in TENTH]}),
+    "backwards, of one producer": (Bugs(backwards_every=10), {}),
     "confirm too early, no restart": (Bugs(confirm_too_early=True), {}),
     "deny, and nobody pulls": (Bugs(deny_every=10), {}),
     "forget on restart, no restart": (Bugs(forget_on_restart=True), {}),
@@ -109,6 +125,14 @@ SHOWS: dict[str, tuple[Bugs, dict[str, list[int]]]] = {
 def test_a_bug_shows_as_itself_and_nothing_else(name: str) -> None:
     bugs, expected = SHOWS[name]
     assert run(Queue(bugs)).anomalies() == expected
+
+
+def test_only_another_producers_message_overtakes_what_is_sent_backwards() -> None:
+    queue = Queue(Bugs(backwards_every=2))
+    for producer, sequence in ((1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (1, 5)):
+        queue.publish(encode_payload(RUN, MessageId(producer, sequence).packed, 1, 64), "", 0)
+    queue.subscribe("c", 10, automatic=True)
+    assert [sending.number for sending in queue.due(HELD_BACK_NS)] == [1, 2, 3, 5, 4, 6]
 
 
 def test_every_bug_is_in_the_table() -> None:

@@ -4,6 +4,7 @@ guarantees fail? A harness that finds nothing has proved nothing until it has fo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,25 +22,39 @@ from harness.scenario.schedule import Repeat
 from harness.scenario.workload import Steady
 from tests.runs import run_cell
 
+LOG = {"log_consistent"}
 LOSS = {"at_least_once", "exactly_once"}
 REPEAT = {"at_most_once", "exactly_once"}
-EVERYTHING = {"at_least_once", "at_most_once", "exactly_once", "publish_once", "ordered", "genuine"}
+EVERYTHING = {"at_least_once", "at_most_once", "exactly_once", "publish_once", "ordered", "genuine"} | LOG
 
 BUGS: dict[str, tuple[Bugs, Fault, set[str], set[str]]] = {
     # what is planted: (bugs, fault, guarantees that must be violated, anomalies that must be counted)
     "nothing": (Bugs(), Nothing(), set(), set()),
-    "a_message_in_fifty_lost": (Bugs(lose_every=50), Nothing(), LOSS, {"lost"}),
+    "a_message_in_fifty_lost": (Bugs(lose_every=50), Nothing(), LOSS | LOG, {"lost", "gap"}),
     "a_message_in_fifty_twice": (Bugs(duplicate_every=50), Nothing(), REPEAT, {"duplicate_delivery"}),
-    "two_in_fifty_change_places": (Bugs(reorder_every=50), Nothing(), {"ordered"}, {"reordered"}),
+    "two_in_fifty_change_places": (
+        Bugs(reorder_every=50), Nothing(), {"ordered"} | LOG, {"reordered", "non_monotonic_read"},
+    ),
     "damaged_copies": (Bugs(corrupt_every=50), Nothing(), EVERYTHING, {"corrupt"}),
     "messages_nobody_published": (Bugs(invent_every=50), Nothing(), EVERYTHING, {"phantom"}),
     "messages_of_another_run": (Bugs(foreign_every=50), Nothing(), EVERYTHING, {"foreign"}),
     "first_copies_taken_for_duplicates": (Bugs(swallow_duplicate_every=50), Nothing(), LOSS, {"lost", "swallowed"}),
     "refused_and_delivered": (Bugs(deliver_refused_every=50), Nothing(), {"genuine"}, {"visible_failure"}),
     "stranded": (Bugs(strand_every=50), Nothing(), LOSS, {"stranded"}),
-    "confirmed_too_early": (Bugs(confirm_too_early=True), Kill(), LOSS, {"lost"}),
-    "forgotten_on_restart": (Bugs(forget_on_restart=True), Kill(), LOSS, {"lost"}),
+    "confirmed_too_early": (Bugs(confirm_too_early=True), Kill(), LOSS | LOG, {"lost", "gap"}),
+    "forgotten_on_restart": (Bugs(forget_on_restart=True), Kill(), LOSS | LOG, {"lost", "gap"}),
+    "passed_over": (Bugs(skip_every=50), Nothing(), LOG, {"gap"}),
+    "two_under_one_number": (Bugs(number_twice_every=50), Nothing(), LOG, {"inconsistent_offset"}),
+    "two_consumers_served_different_ones": (Bugs(number_twice_every=50), Nothing(), LOG, {"divergence"}),
+    "two_producers_change_places": (Bugs(backwards_every=50), Nothing(), LOG, {"non_monotonic_read"}),
+}  # fmt: skip
+
+WORKLOADS: dict[str, dict[str, Any]] = {
+    "passed_over": {"confirm_timeout_s": 1.0},  # what is never answered is waited for at the end
+    "two_consumers_served_different_ones": {"consumers": 2},
+    "two_producers_change_places": {"producers": 2},
 }
+"""Of bugs that only show between clients, or hold them up: what the load must be."""
 
 
 @pytest.mark.parametrize("planted", BUGS)
@@ -48,7 +63,7 @@ def test_a_planted_bug_breaks_what_it_should_and_nothing_else(planted: str, tmp_
     scenario = Scenario(
         configuration=Memory(planted.replace("_", "-"), bugs=bugs),
         schedule=Repeat(fault),
-        workload=Steady(rate_hz=500, quiet_s=0.4),
+        workload=Steady(rate_hz=500, quiet_s=0.4, **WORKLOADS.get(planted, {})),
     )
     judgement = run_cell(scenario, tmp_path / "run").judgement
     status = {name: verdict.status for name, verdict in judgement.verdicts.items()}

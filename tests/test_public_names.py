@@ -74,6 +74,7 @@ PUBLIC = [
     "Nats",
     "NodeLeaves",
     "Nothing",
+    "LOG_CONSISTENT",
     "ORDERED",
     "OutOfMemory",
     "Overlap",

@@ -310,6 +310,11 @@ def test_results_hold_what_other_programs_need(built: Paths) -> None:
     assert cell["broker"] == {"name": "nats", "version": "2.15.1", "image": None}
     assert cell["injections"][0]["bit_s"] == 1.005
     assert cell["injections"][0]["evidence"]["exit_code"] == 137
+    assert cell["availability"]["recoveries"] == [
+        {"fault": "power_loss", "number": 0, "publishing_s": 0.004, "delivering_s": 0.005}
+    ]
+    assert cell["availability"]["publishing"] == {"begin_s": 0.002, "end_s": 0.004}
+    assert [one["value_ns"] for one in cell["latency"]["response"]] == [2_000_000, 2_000_000]
     assert results["summary"]["violated"] == 1
     assert results["summary"]["cells"]["unknown"] == 6
     assert next(cell for cell in results["cells"] if cell["id"] == "disputed")["claim_kept"] is None

@@ -9,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.checkers import bounds, delivery, linearizability, ordering, processing, sentences, trial
+from harness.checkers import (
+    availability,
+    bounds,
+    delivery,
+    latency,
+    linearizability,
+    ordering,
+    processing,
+    sentences,
+    streams,
+    trial,
+)
 from harness.checkers.anomaly import WITNESSES_MAX, Anomaly
+from harness.checkers.availability import Availability
 from harness.checkers.facts import Facts, gather
+from harness.checkers.latency import Latency
 from harness.checkers.linearizability import Linearizability
+from harness.checkers.streams import StreamFindings
 from harness.checkers.trial import Fairness, Trial
 from harness.guarantee import (
     AT_LEAST_ONCE,
@@ -23,6 +37,7 @@ from harness.guarantee import (
     EXACTLY_ONCE_PROCESSED,
     GENUINE,
     LINEARIZABLE_FIFO,
+    LOG_CONSISTENT,
     NEVER_AGAIN,
     ORDERED,
     PUBLISH_ONCE,
@@ -50,11 +65,16 @@ BREAKS: Mapping[Guarantee, tuple[str, ...]] = {
     ORDERED: ("reordered",),
     GENUINE: ("visible_failure",),
     LINEARIZABLE_FIFO: ("visible_failure", *linearizability.PATTERNS),
+    LOG_CONSISTENT: ("gap", "inconsistent_offset", "divergence", "non_monotonic_read"),
 }
 """Which anomalies break which guarantee; those of delivery.STRANGE break every one."""
 
-_NEED_THE_READ = frozenset({"lost", "lost_unconfirmed", "dropped_acked", "swallowed", "unprocessed", "never_processed"})
+_NEED_THE_READ = frozenset(
+    {"lost", "lost_unconfirmed", "dropped_acked", "swallowed", "unprocessed", "never_processed", "gap"}
+)
 _NEED_THE_JOURNALS = frozenset({"phantom", "visible_failure"})
+_COVERED_AS = {"gap": "lost", "inconsistent_offset": "duplicate_publish"}
+"""Anomalies from which a mismatch of the books takes the ground as it does from another one."""
 
 _CLASSES_OF_LOSS = ("lost_never_delivered", "lost_after_delivery", "lost_prefix", "lost_middle", "lost_suffix")
 
@@ -68,6 +88,7 @@ class Judgement:
     `..._so_far` instead. `dropped`: messages dropped by each policy. `trial`: whether it was fair. `observed`: "exactly
     once", "at least once", "at most once", "neither" or "unknown", of processing where there was any. `claim_kept`:
     whether every claim in scope was kept; None where nothing is claimed, or something claimed is not known.
+    `availability`, `latency`: outages, recoveries and how long answers took, measured and not judged.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -76,6 +97,8 @@ class Judgement:
     trial: Fairness
     observed: str
     claim_kept: bool | None
+    availability: Availability
+    latency: Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +109,7 @@ class _Case:
     anomalies: Mapping[str, Anomaly]
     counts: Mapping[str, int]
     fairness: Fairness
+    log: StreamFindings
     queue: Linearizability
 
     @property
@@ -94,7 +118,9 @@ class _Case:
 
     def doubts(self, name: str) -> tuple[str, ...]:
         """Why an anomaly, though found, proves nothing; empty if it is proven."""
-        reasons = list(self.fairness.books.doubts(name))
+        reasons = list(self.fairness.books.doubts(_COVERED_AS.get(name, name)))
+        if name == "gap":
+            reasons.extend(self.log.doubts)
         if name in _NEED_THE_READ:
             reasons.extend(self.fairness.unread)
         elif name == "stranded":
@@ -110,10 +136,17 @@ def judge(history: History) -> Judgement:
     delivered = delivery.check(facts)
     order = ordering.check(facts)
     processed = processing.check(facts)
+    log = streams.check(facts)
     queue = linearizability.check(facts)
     case = _Case(
         facts,
-        {**delivered.anomalies, "reordered": order.reordered, **processed.anomalies, **queue.anomalies},
+        {
+            **delivered.anomalies,
+            "reordered": order.reordered,
+            **processed.anomalies,
+            **log.anomalies,
+            **queue.anomalies,
+        },
         {
             **delivered.counts,
             **processed.counts,
@@ -122,6 +155,7 @@ def judge(history: History) -> Judgement:
             "not_ordered_by_contract": order.exempt,
         },
         trial.check(facts),
+        log,
         queue,
     )
     verdicts = {guarantee.name: _verdict(case, guarantee) for guarantee in _applicable(facts)}
@@ -134,6 +168,8 @@ def judge(history: History) -> Judgement:
         trial=case.fairness,
         observed=_observed(verdicts),
         claim_kept=_claim_kept(case.terms, verdicts),
+        availability=availability.check(history),
+        latency=latency.check(history),
     )
 
 
@@ -154,6 +190,7 @@ def _applicable(facts: Facts) -> list[Guarantee]:
         *((ORDERED,) if terms.ordered else ()),
         GENUINE,
         *((LINEARIZABLE_FIFO,) if linearizability.applies(facts) else ()),
+        *((LOG_CONSISTENT,) if streams.applies(facts) else ()),
     ]
 
 
@@ -227,6 +264,8 @@ def _why_unknown(case: _Case, guarantee: Guarantee, doubted: list[Anomaly], expo
         )
     if guarantee == LINEARIZABLE_FIFO:
         reasons.extend(case.queue.reasons)
+    if guarantee == LOG_CONSISTENT:
+        reasons.extend(case.log.untold)
     reasons.extend(case.fairness.reasons)
     if exposure == 0:
         reasons.append(f"nothing was at stake: {sentences.stake(guarantee, 0)}")
@@ -263,6 +302,8 @@ def _exposure(case: _Case, guarantee: Guarantee) -> int:
         return case.counts["order_compared"]
     if guarantee == LINEARIZABLE_FIFO:
         return case.queue.exposure
+    if guarantee == LOG_CONSISTENT:
+        return case.log.numbers
     if guarantee == GENUINE:
         return facts.history.deliveries.rows
     return facts.received.sum()

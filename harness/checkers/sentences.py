@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from harness.checkers import fifo, linearizability
 from harness.checkers.anomaly import Anomaly
+from harness.checkers.availability import Availability
+from harness.checkers.latency import LATE_NS, Latency, Quantile
+from harness.checkers.load import Window
 from harness.guarantee import Guarantee, Status
 
 _STAKES = {
@@ -20,6 +23,7 @@ _STAKES = {
     "ordered": "deliveries whose order is contracted",
     "genuine": "deliveries",
     "linearizable_fifo": "dequeues answered",
+    "log_consistent": "numbers of the log",
 }
 
 _SAYINGS = {
@@ -39,7 +43,21 @@ _SAYINGS = {
     "never_processed": "{n} acknowledged messages were never received and left no effect",
     "duplicate_effect": "{n} messages left their effect more than once",
     **{name: fifo.PATTERNS[name] for name in linearizability.PATTERNS},
+    "gap": "{n} messages of the log passed over by its readers",
+    "inconsistent_offset": "{n} messages whose number in the log is not theirs alone, or not their only one",
+    "divergence": "{n} messages under a number of the log at which two readers saw different ones",
+    "non_monotonic_read": "{n} messages read after a higher number of the log",
 }
+
+_BESIDES = {
+    "swallowed": "{n} messages answered as a duplicate of which no copy was ever stored",
+    "again_after_late_ack": "{n} messages delivered again after a confirmed acknowledgement later than ack_wait",
+    "unflagged_redelivery": "{n} messages delivered more than once and never flagged as redelivered",
+}
+"""Anomalies that break nothing by themselves, and are counted."""
+
+ANOMALIES: Mapping[str, str] = {**_SAYINGS, **_BESIDES}
+"""Every anomaly in words, with `{n}` and other counts in braces."""
 
 _UNPROVEN = {
     "lost": "{n} of {acked} acked messages not found so far",
@@ -47,6 +65,7 @@ _UNPROVEN = {
     "unprocessed": "{n} of {delivered} received messages without an effect so far",
     "never_processed": "{n} acknowledged messages not processed so far",
     "stranded": "{n} messages in the broker not delivered so far",
+    "gap": "{n} messages of the log not seen so far",
 }
 
 
@@ -77,6 +96,38 @@ def sentence(
     more = f" (and {len(reasons) - 1} more reasons)" if len(reasons) > 2 else ""
     more = " (and 1 more reason)" if len(reasons) == 2 else more
     return f"{said}{found + '; ' if found else ''}{reasons[0]}{more}"
+
+
+def available(measured: Availability) -> str:
+    """What was measured of availability, in one line: "longest outage: publishing 0.802 s, delivering 0.803 s; ..."."""
+    said = f"longest outage: publishing {_length(measured.publishing)}, delivering {_length(measured.delivering)}"
+    for one in measured.recoveries:
+        again = ", ".join(
+            f"{what} {'not again' if ns is None else f'after {ns / 1e9:.3f} s'}"
+            for what, ns in (("publishing", one.publishing_ns), ("delivering", one.delivering_ns))
+        )
+        said += f"; {one.fault} #{one.number + 1} mended: {again}"
+    return said
+
+
+def answered(measured: Latency) -> str:
+    """How long answers took, in one line: "answered within, from when due: p50 1.2 ms (95 %: 1.1 to 1.3); ..."."""
+    if not measured.response:
+        return "no publish was answered"
+    told = ", ".join(_quantile(one) for one in measured.response)
+    return (
+        f"answered within, from when due: {told}; {measured.late} of {measured.called} were called more than "
+        f"{LATE_NS / 1e6:.0f} ms late, which service times would leave out"
+    )
+
+
+def _quantile(one: Quantile) -> str:
+    lower, upper = ("?" if ns is None else f"{ns / 1e6:.1f}" for ns in (one.lower_ns, one.upper_ns))
+    return f"p{one.quantile * 100:g} {one.value_ns / 1e6:.1f} ms (95 %: {lower} to {upper})"
+
+
+def _length(outage: Window | None) -> str:
+    return "none" if outage is None else f"{outage.seconds:.3f} s"
 
 
 def _say(anomaly: Anomaly, counts: Mapping[str, int], sayings: Mapping[str, str]) -> str:

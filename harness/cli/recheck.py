@@ -75,6 +75,8 @@ def _weigh(finished: Run, keep: tuple[str, ...], violate: tuple[str, ...]) -> tu
 
 
 def _print(finished: Run, judgement: Judgement) -> None:
+    from harness.checkers.sentences import answered, available
+
     terms = finished.history.terms
 
     def say(text: str) -> None:
@@ -93,6 +95,8 @@ def _print(finished: Run, judgement: Judgement) -> None:
             say(f"    witness: {witness.story}")
     for told, own in _identities(finished, judgement).items():
         say(f"message {told} was recorded as {own}")
+    say(available(judgement.availability))
+    say(answered(judgement.latency))
     say("counts: " + ", ".join(f"{name} {count}" for name, count in judgement.counts.items() if count))
 
 

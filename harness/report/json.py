@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
+from harness.checkers.availability import Availability
+from harness.checkers.load import Window
 from harness.guarantee import Verdict
 from harness.history.terms import InjectionTerms
 from harness.operation import MessageId
@@ -104,6 +106,8 @@ def _cell(view: CellView) -> dict[str, Any]:
         "seed": terms.seed if terms is not None else None,
         "phases_s": _phases(ran) if ran is not None else [],
         "counts": {**dict.fromkeys(COUNTS, 0), **ran.counts} if ran is not None else None,
+        "latency": to_plain(ran.latency) if ran is not None else None,
+        "availability": _availability(ran.availability) if ran is not None else None,
         "injections": [_injection(injection) for injection in terms.injections] if terms is not None else [],
         "verdicts": {name: _verdict(verdict) for name, verdict in ran.verdicts.items()} if ran is not None else {},
         "expected": to_plain(cell.expected),
@@ -126,6 +130,26 @@ def _phases(ran: Ran) -> list[dict[str, Any]]:
     return [
         {"phase": load.phase, "trial": load.trial, "begin_s": load.begin_s, "end_s": load.end_s} for load in ran.phases
     ]
+
+
+def _availability(measured: Availability) -> dict[str, Any]:
+    return {
+        "publishing": _outage(measured.publishing),
+        "delivering": _outage(measured.delivering),
+        "recoveries": [
+            {
+                "fault": one.fault,
+                "number": one.number,
+                "publishing_s": _seconds(one.publishing_ns),
+                "delivering_s": _seconds(one.delivering_ns),
+            }
+            for one in measured.recoveries
+        ],
+    }
+
+
+def _outage(outage: Window | None) -> dict[str, Any] | None:
+    return None if outage is None else {"begin_s": _seconds(outage.begin_ns), "end_s": _seconds(outage.end_ns)}
 
 
 def _injection(injection: InjectionTerms) -> dict[str, Any]:

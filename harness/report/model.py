@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.checkers.availability import Availability
 from harness.checkers.judge import Judgement
+from harness.checkers.latency import Latency
 from harness.checkers.trial import Trial
 from harness.errors import AssayError
 from harness.guarantee import GUARANTEES, Status, Verdict
@@ -40,6 +42,8 @@ class Ran:
     counts: Mapping[str, int]
     observed: str
     claim_kept: bool | None
+    availability: Availability
+    latency: Latency
     trials: tuple[Trial, ...]
     unfair: tuple[str, ...]
     phases: tuple[PhaseLoad, ...]
@@ -210,6 +214,8 @@ def _ran(path: Path, seed: int, demanded: Sequence[str]) -> Ran:
         counts=dict(judgement.counts),
         observed=_observed(judgement),
         claim_kept=judgement.claim_kept,
+        availability=judgement.availability,
+        latency=judgement.latency,
         trials=judgement.trial.trials,
         unfair=judgement.trial.reasons,
         phases=phase_loads(history),

@@ -17,7 +17,7 @@ from typing import Any
 from pages import PAGES, ROOT, name_of
 
 from harness import catalogue
-from harness.checkers import fifo
+from harness.checkers import delivery, fifo, judge, sentences
 from harness.cli.main import COMMANDS, parser
 from harness.history.mapping import describe_meanings
 from harness.history.store import describe_columns
@@ -84,6 +84,21 @@ def parameters() -> str:
 
 
 # ---- guarantees ------------------------------------------------------------------------------------------------------
+
+
+def anomalies() -> str:
+    """Every anomaly in the words of a verdict, and what it breaks."""
+
+    def breaks(name: str) -> str:
+        if name in delivery.STRANGE:
+            return "every guarantee"
+        broken = [f"`{guarantee}`" for guarantee, names in judge.BREAKS.items() if name in names]
+        return ", ".join(broken) or "nothing by itself"
+
+    told = {name: re.sub(r"\{\w+\}", "N", said) for name, said in sentences.ANOMALIES.items()}
+    return rows(
+        ("name", "in words", "breaks"), ([f"[`{name}`](#{name})", said, breaks(name)] for name, said in told.items())
+    )
 
 
 def patterns() -> str:
@@ -193,6 +208,7 @@ def layers() -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "faults": faults,
     "parameters": parameters,
+    "anomalies": anomalies,
     "patterns": patterns,
     "commands": commands,
     "options": plugin_options,

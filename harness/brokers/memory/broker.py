@@ -94,10 +94,10 @@ class Broker:
         return f"queue {self._queue!r} owes {answer['owed']} messages, {answer['unsettled']} of them unsettled"
 
     def census(self, run: int) -> Census:
-        """Every message still owed, by identity, and the counters."""
+        """Every message that is there, by identity, and the counters."""
         answer = self._ask("left")
-        found, sequences, corrupt, foreign = [], [], 0, 0
-        for sequence, payload in answer.get("left", ()):
+        found, places, sequences, corrupt, foreign = [], [], [], 0, 0
+        for place, sequence, payload in answer.get("left", ()):
             decoded = decode_payload(bytes.fromhex(payload))
             if decoded.corrupt:
                 corrupt += 1
@@ -105,11 +105,12 @@ class Broker:
                 foreign += 1
             else:
                 found.append(decoded.message)
+                places.append(place)
                 sequences.append(int(sequence))
         counters = answer.get("counters", {})
         return Census(
             found=tuple(found),
-            places=("owed",) * len(found),
+            places=tuple(places),
             exhaustive=True,
             sequences=tuple(sequences),
             counters=counters,

@@ -154,11 +154,11 @@ class Connection(asyncio.Protocol):
                 error = body[wire.CONFIRM_BODY.size :].decode()
                 self._listener.confirmed(tag, tag, Outcome(outcome), now_ns, sequence, bool(duplicate), error)
             elif operation == wire.DELIVER:
-                sequence, redelivered, count = wire.DELIVER_BODY.unpack_from(body)
+                handle, number, redelivered, count = wire.DELIVER_BODY.unpack_from(body)
                 payload = body[wire.DELIVER_BODY.size :]
                 invoked_ns, epoch = self._pull_invoked_ns, self._orders.get("epoch", 0)
                 self._listener.received(
-                    Received(payload, now_ns, invoked_ns, sequence, bool(redelivered), count, sequence, epoch)
+                    Received(payload, now_ns, invoked_ns, number, bool(redelivered), count, handle, epoch)
                 )
             elif operation == wire.PULLED and self._pull is not None and not self._pull.done():
                 self._pull.set_result(None if body[0] else NoMessage(Outcome.OK, now_ns))

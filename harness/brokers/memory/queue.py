@@ -30,9 +30,11 @@ class Bugs:
     `lose`: confirmed, not stored. `duplicate`: delivered twice, the second time flagged. `reorder`: delivered after its
     successor. `corrupt`, `invent`, `foreign`: brings along a damaged copy, a message that nobody published, a message
     of another run. `swallow_duplicate`: confirmed as a duplicate, though it is the first. `deliver_refused`: refused
-    for good, delivered all the same. `strand`: kept and never delivered. `confirm_too_early`: confirmed when it comes,
-    on file only as it is delivered. `forget_on_restart`: nothing outlives a restart. `deny`: of the pulls for which
-    there is a message, every n-th is answered as if there were none.
+    for good, delivered all the same. `strand`: kept and never delivered. `skip`: stored, never answered, passed over.
+    `number_twice`: called by its predecessor's number, to everybody. `backwards`: delivered after its successor, if
+    that is another producer's. `confirm_too_early`: confirmed when it comes, on file only as it is delivered.
+    `forget_on_restart`: nothing outlives a restart. `deny`: of the pulls for which there is a message, every n-th is
+    answered as if there were none.
     """
 
     lose_every: int = 0
@@ -45,6 +47,9 @@ class Bugs:
     deliver_refused_every: int = 0
     strand_every: int = 0
     deny_every: int = 0
+    skip_every: int = 0
+    number_twice_every: int = 0
+    backwards_every: int = 0
     confirm_too_early: bool = False
     forget_on_restart: bool = False
     seed: int = 0
@@ -60,7 +65,7 @@ class Bugs:
 
 
 class Answer(NamedTuple):
-    """What a publisher is told."""
+    """What a publisher is told; nothing, if the outcome is INFO."""
 
     outcome: Outcome
     sequence: int
@@ -69,13 +74,15 @@ class Answer(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """One delivery on its way to a consumer. A sequence of 0: it was never stored, so there is nothing to settle."""
+    """One delivery on its way to a consumer. `sequence`: what it is settled by; 0: it was never stored, so there is
+    nothing to settle. `number`: what the consumer is told to be its sequence."""
 
     consumer: str
     sequence: int
     payload: bytes
     redelivered: bool
     times: int
+    number: int = 0
 
 
 class Logged(NamedTuple):
@@ -116,6 +123,7 @@ class Queue:
         self._ready: deque[_Entry] = deque()
         self._overtaken: _Entry | None = None
         self._stranded: list[_Entry] = []
+        self._skipped: list[_Entry] = []
         self._consumers: dict[str, _Consumer] = {}
         self._log: list[Logged] = []
         self._pulls = 0
@@ -142,8 +150,8 @@ class Queue:
             queue._log.extend(Logged(sequence, None, "") for sequence in kept)
             kept.clear()
         for sequence, entry in sorted(kept.items()):
-            stranded = queue.bugs.hits(queue.bugs.strand_every, sequence)
-            (queue._stranded if stranded else queue._ready).append(entry)
+            aside = queue._aside(sequence)
+            (queue._ready if aside is None else aside).append(entry)
         return queue
 
     # ---- publishers ------------------------------------------------------------------------------------------------
@@ -151,14 +159,14 @@ class Queue:
     def publish(self, payload: bytes, native_id: str, now_ns: int) -> Answer:
         """Take one message ("" for no native id); answered when `take_log` is on file."""
         if self._deduplicate and native_id in self._ids:
-            return Answer(Outcome.OK, self._ids[native_id], True, "")
+            return Answer(Outcome.OK, self._number(self._ids[native_id]), True, "")
         bugs = self.bugs
         self._sequence += 1
         sequence = self._sequence
         if native_id:
             self._ids[native_id] = sequence
         if bugs.hits(bugs.swallow_duplicate_every, sequence):
-            return Answer(Outcome.OK, sequence, True, "")
+            return Answer(Outcome.OK, self._number(sequence), True, "")
         refused = bugs.hits(bugs.deliver_refused_every, sequence)
         if not refused:
             self.counters["published"] += 1
@@ -166,7 +174,9 @@ class Queue:
             self._store(_Entry(sequence, payload, now_ns, native_id), now_ns)
         if refused:
             return Answer(Outcome.FAIL, 0, False, "refused")
-        return Answer(Outcome.OK, sequence, False, "")
+        if bugs.hits(bugs.skip_every, sequence):
+            return Answer(Outcome.INFO, 0, False, "")
+        return Answer(Outcome.OK, self._number(sequence), False, "")
 
     def _store(self, entry: _Entry, now_ns: int) -> None:
         bugs = self.bugs
@@ -174,15 +184,27 @@ class Queue:
             entry.due_ns = now_ns + HELD_BACK_NS
         if not bugs.confirm_too_early:
             self._log_stored(entry)
-        if bugs.hits(bugs.strand_every, entry.sequence):
-            self._stranded.append(entry)
-        elif self._overtaken is None and bugs.hits(bugs.reorder_every, entry.sequence):
+        held = self._overtaken
+        if (aside := self._aside(entry.sequence)) is not None:
+            aside.append(entry)
+        elif held is not None:
+            self._overtaken = None
+            overtakes = bugs.hits(bugs.reorder_every, held.sequence) or _producer(entry) != _producer(held)
+            self._ready.extend((entry, held) if overtakes else (held, entry))
+        elif bugs.hits(bugs.reorder_every, entry.sequence) or bugs.hits(bugs.backwards_every, entry.sequence):
             self._overtaken = entry
         else:
             self._ready.append(entry)
-            if self._overtaken is not None:
-                self._ready.append(self._overtaken)
-                self._overtaken = None
+
+    def _aside(self, sequence: int) -> list[_Entry] | None:
+        """Where a message is kept that is never delivered; None for any other."""
+        if self.bugs.hits(self.bugs.strand_every, sequence):
+            return self._stranded
+        return self._skipped if self.bugs.hits(self.bugs.skip_every, sequence) else None
+
+    def _number(self, sequence: int) -> int:
+        """What everybody is told that a message's sequence is."""
+        return sequence - self.bugs.hits(self.bugs.number_twice_every, sequence)
 
     def _log_stored(self, entry: _Entry) -> None:
         if not entry.logged:
@@ -275,10 +297,11 @@ class Queue:
             if bugs.hits(bugs.foreign_every, sequence):
                 sendings.append(Sending(name, 0, _foreign(payload), False, 1))
         entry.count += 1
-        sendings.append(Sending(name, sequence, payload, entry.count > 1, entry.count))
+        number = self._number(sequence)
+        sendings.append(Sending(name, sequence, payload, entry.count > 1, entry.count, number))
         if first and bugs.hits(bugs.duplicate_every, sequence):
             entry.count += 1
-            sendings.append(Sending(name, sequence, payload, True, entry.count))
+            sendings.append(Sending(name, sequence, payload, True, entry.count, number))
         if consumer.automatic:
             self._log.append(Logged(sequence, None, ""))
         else:
@@ -294,15 +317,23 @@ class Queue:
         return log
 
     def left(self) -> list[tuple[int, bytes]]:
-        """(sequence, payload) of every message that is still owed to its consumers, in order."""
+        """(number, payload) of every message that is still owed to its consumers, in order."""
         entries = [*self._ready, *self._stranded, *([self._overtaken] if self._overtaken is not None else [])]
         for consumer in self._consumers.values():
             entries.extend(consumer.unsettled.values())
-        return sorted((entry.sequence, entry.payload) for entry in entries)
+        return sorted((self._number(entry.sequence), entry.payload) for entry in entries)
+
+    def kept(self) -> list[tuple[int, bytes]]:
+        """(number, payload) of every message that is stored and owed to nobody: those that were passed over."""
+        return [(self._number(entry.sequence), entry.payload) for entry in self._skipped]
 
     def unsettled(self) -> int:
         """Deliveries that await settlement."""
         return sum(len(consumer.unsettled) for consumer in self._consumers.values())
+
+
+def _producer(entry: _Entry) -> int:
+    return MessageId.unpack(decode_payload(entry.payload).message).producer
 
 
 def _invented(payload: bytes, sequence: int) -> bytes:

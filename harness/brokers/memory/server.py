@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from harness.brokers.memory import wire
 from harness.brokers.memory.queue import Bugs, Logged, Queue, Sending
+from harness.operation import Outcome
 
 VERSION = "1"
 _RECORD = struct.Struct("<IBQB")  # length of the rest, whether a payload follows, sequence, size of the native id
@@ -95,7 +96,8 @@ class Served:
     def send(self, sendings: Sequence[Sending]) -> None:
         """Put deliveries on their way; they leave at the end of a turn."""
         for sending in sendings:
-            body = wire.DELIVER_BODY.pack(sending.sequence, sending.redelivered, min(sending.times, 65_535))
+            times = min(sending.times, 65_535)
+            body = wire.DELIVER_BODY.pack(sending.sequence, sending.number, sending.redelivered, times)
             self.conversations[sending.consumer].say(wire.frame(wire.DELIVER, body + sending.payload))
 
     def remove(self) -> None:
@@ -139,7 +141,8 @@ class Server:
             del self.queues[name]
             served.remove()
         elif what == "left":
-            answer["left"] = [(sequence, payload.hex()) for sequence, payload in served.queue.left()]
+            for place, messages in (("owed", served.queue.left()), ("stored", served.queue.kept())):
+                answer.setdefault("left", []).extend((place, number, payload.hex()) for number, payload in messages)
         elif what == "peers":
             answer["peers"] = [(one.name, *one.peer) for one in served.conversations.values()]
             answer["ends"] = served.ends
@@ -240,7 +243,7 @@ class Conversation(asyncio.Protocol):
         at = wire.PUBLISH_BODY.size
         native_id = body[at : at + size].decode()
         answer = self._served.queue.publish(body[at + size :], native_id, time.monotonic_ns())
-        if self._hello["confirms"]:
+        if self._hello["confirms"] and answer.outcome is not Outcome.INFO:
             fields = wire.CONFIRM_BODY.pack(tag, answer.outcome, answer.duplicate, answer.sequence)
             self.say(wire.frame(wire.CONFIRM, fields + answer.error.encode()))
 

@@ -9,7 +9,7 @@
     PING       token u64                                                              both ways, answered by PONG
     PONG       token u64
     CONFIRM    tag u64, outcome u8, duplicate u8, sequence u64, error                 server -> client
-    DELIVER    sequence u64, redelivered u8, count u16, payload                       server -> client
+    DELIVER    sequence u64, number u64, redelivered u8, count u16, payload           server -> client
     SETTLED    token u64, outcome u8                                                  server -> client
     TOLD       JSON: the answer                                                       server -> client or harness
     PULL       -                                                                      client -> server
@@ -32,7 +32,7 @@ PUBLISH_HEAD = struct.Struct("<IBQB")
 PUBLISH_BODY = struct.Struct("<QB")
 PAIR = struct.Struct("<QQ")
 CONFIRM_BODY = struct.Struct("<QBBQ")
-DELIVER_BODY = struct.Struct("<QBH")
+DELIVER_BODY = struct.Struct("<QQBH")
 SETTLED_BODY = struct.Struct("<QB")
 PING_S = 0.25
 SILENCE_S = 2.0

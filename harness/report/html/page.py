@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.checkers import sentences
 from harness.guarantee import GUARANTEES
 from harness.operation import MessageId
 from harness.plain import to_plain
@@ -53,6 +54,10 @@ FLOW = {
         "corrupt",
         "foreign",
         "reordered",
+        "gap",
+        "inconsistent_offset",
+        "divergence",
+        "non_monotonic_read",
     ),
 }
 """Which counts a cell shows, in which group; others stand in its table of all counts."""
@@ -127,6 +132,8 @@ def _environment() -> Environment:
         "FLOW": FLOW,
         "settings": settings,
         "figures": figures,
+        "answered": sentences.answered,
+        "available": sentences.available,
     }
     return environment
 
