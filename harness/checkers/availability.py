@@ -12,15 +12,15 @@ for longer than that, for what they note then is late. While no consumer process
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.checkers.health import TICKER_GAP
-from harness.checkers.load import Load, Window, phase_windows, quiet_windows
+from harness.checkers.load import Window, due_ns, good_ns, phase_windows, quiet_windows
 from harness.history.columns import NEVER
-from harness.history.history import Array, History
+from harness.history.history import Array, Columns, History, Table
 from harness.operation import Outcome
 
 
@@ -46,16 +46,35 @@ class Availability:
 
 
 def check(history: History) -> Availability:
-    """Measure the outages and the recoveries of a history. Two sorts of times, and one pass along each."""
-    load = Load.of(history)
-    wanted_ns = _while_healthy(history, _while_loaded(history, load.attempts_ns))
-    received_ns = np.sort(history.deliveries.received_ns)
+    """Measure the outages and the recoveries of a history. One pass along its publications, and one along receipts."""
+    due, good = _times(history.publications, ("intended_ns", "invoked_ns", "completed_ns", "outcome"), due_ns, good_ns)
+    wanted_ns = _while_healthy(history, _while_loaded(history, due))
+    (received_ns,) = _times(history.deliveries, ("received_ns",), lambda chunk: chunk.received_ns)
     hole_ns = int(history.terms.ticker_limit_ms * 1e6)
     return Availability(
-        publishing=outage(wanted_ns, load.good_ns, hole_ns),
+        publishing=outage(wanted_ns, good, hole_ns),
         delivering=outage(_while_consumed(history, wanted_ns), received_ns, hole_ns),
         recoveries=tuple(_recoveries(history, received_ns)),
     )
+
+
+def _times(table: Table, columns: Sequence[str], *kinds: Callable[[Columns], Array]) -> list[Array]:
+    """Each kind of times that a table has, ascending. Of a large table no more than the first and the last of each
+    millisecond: what lies between them is no outage that anybody would measure."""
+    found: list[list[Array]] = [[np.empty(0, np.int64)] for _ in kinds]
+    for chunk in table.chunks(*columns):
+        for place, kind in enumerate(kinds):
+            times_ns = np.sort(kind(chunk), kind="stable")  # they nearly ascend already
+            found[place].append(times_ns if table.chunk_count == 1 else _thinned(times_ns))
+    return [np.sort(np.concatenate(parts), kind="stable") for parts in found]
+
+
+def _thinned(times_ns: Array) -> Array:
+    """The first and the last of each millisecond; they ascend."""
+    ms = times_ns // 1_000_000
+    kept = np.ones(len(ms), np.bool_)
+    kept[1:-1] = (ms[1:-1] != ms[:-2]) | (ms[1:-1] != ms[2:])
+    return np.asarray(times_ns[kept])
 
 
 def outage(wanted_ns: Array, got_ns: Array, hole_ns: int) -> Window | None:
@@ -115,16 +134,14 @@ def _while_consumed(history: History, times_ns: Array) -> Array:
 
 
 def _recoveries(history: History, received_ns: Array) -> Iterator[Recovery]:
-    publications = history.publications
-    ok = publications.outcome == Outcome.OK
     for injection in history.terms.injections:
         if injection.bit_ns is None:
             continue
         publishing_ns = delivering_ns = None
         if injection.mended_ns is not None:
-            answered_ns = publications.completed_ns[ok & (publications.invoked_ns >= injection.mended_ns)]
+            answered_ns = _first_answer_ns(history, injection.mended_ns)
             after_ns = received_ns[received_ns >= injection.mended_ns]
-            publishing_ns = int(answered_ns.min()) - injection.mended_ns if len(answered_ns) else None
+            publishing_ns = None if answered_ns is None else answered_ns - injection.mended_ns
             delivering_ns = int(after_ns[0]) - injection.mended_ns if len(after_ns) else None
         yield Recovery(
             fault=injection.fault,
@@ -132,3 +149,14 @@ def _recoveries(history: History, received_ns: Array) -> Iterator[Recovery]:
             publishing_ns=publishing_ns,
             delivering_ns=delivering_ns,
         )
+
+
+def _first_answer_ns(history: History, since_ns: int) -> int | None:
+    """When the first good answer came to a publish that was invoked no earlier than `since_ns`."""
+    first_ns: int | None = None
+    for chunk in history.publications.chunks("invoked_ns", "completed_ns", "outcome"):
+        answered_ns = chunk.completed_ns[(chunk.outcome == Outcome.OK) & (chunk.invoked_ns >= since_ns)]
+        if len(answered_ns):
+            earliest_ns = int(answered_ns.min())
+            first_ns = earliest_ns if first_ns is None else min(first_ns, earliest_ns)
+    return first_ns

@@ -90,14 +90,14 @@ class Load:
         publications = history.publications
         due, answer = ("intended_ns", "invoked_ns"), ("completed_ns", "outcome")
         load = cls(
-            attempts=Times.of(publications, due, _due_ns),
+            attempts=Times.of(publications, due, due_ns),
             offered=Times.of(publications, (*due, *answer, "attempt"), _offered_ns),
-            good=Times.of(publications, answer, _good_ns),
+            good=Times.of(publications, answer, good_ns),
         )
         for number, chunk in enumerate(publications.chunks(*due, *answer, "attempt")):
-            load.attempts.add(number, _due_ns(chunk))
+            load.attempts.add(number, due_ns(chunk))
             load.offered.add(number, _offered_ns(chunk))
-            load.good.add(number, _good_ns(chunk))
+            load.good.add(number, good_ns(chunk))
         return load
 
     def rate(self, times: Times, window: Window) -> float:
@@ -110,16 +110,18 @@ class Load:
         return max(self.rate(times, window), self.rate(times, last))
 
 
-def _due_ns(publications: Columns) -> Array:
+def due_ns(publications: Columns) -> Array:
+    """When each attempt fell due: as it was invoked, or as the workload wanted it where it never was."""
     return np.where(publications.invoked_ns != NEVER, publications.invoked_ns, publications.intended_ns)
 
 
 def _offered_ns(publications: Columns) -> Array:
     offered = (publications.attempt == 1) & ~never_handed_over(publications)
-    return np.asarray(_due_ns(publications)[offered])
+    return np.asarray(due_ns(publications)[offered])
 
 
-def _good_ns(publications: Columns) -> Array:
+def good_ns(publications: Columns) -> Array:
+    """When each good answer came."""
     return np.asarray(publications.completed_ns[publications.outcome == Outcome.OK])
 
 
