@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.bench import lin
+from harness.bench.figure import Figure
 from harness.cli.main import main
 from harness.errors import Trouble
 
@@ -47,16 +48,16 @@ def test_verdicts_that_differ_end_it() -> None:
 
 
 FIGURES = [
-    lin.Figure(name="fast enough", unit="ms", value=3.0, goal=10.0, at_most=True, detail="2 to 4"),
-    lin.Figure(name="too slow", unit="M operations/s", value=3.0, goal=10.0),
-    lin.Figure(name="without a goal", unit="s", value=3.0),
-    lin.Figure(name="missing", unit="x our time", goal=100.0, unavailable="no Go"),
+    Figure(name="fast enough", unit="ms", value=3.0, goal=10.0, at_most=True, detail="2 to 4"),
+    Figure(name="too slow", unit="M operations/s", value=3.0, goal=10.0),
+    Figure(name="without a goal", unit="s", value=3.0),
+    Figure(name="missing", unit="x our time", goal=100.0, unavailable="no Go"),
 ]
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(tell: object) -> Iterator[lin.Figure]:
+    def measure(tell: object) -> Iterator[Figure]:
         yield from FIGURES
 
     monkeypatch.setattr(lin, "measure", measure)

@@ -13,7 +13,6 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.bench.figure import PAIRS, Figure, cpu_s, paired, ratio
 from harness.checkers import fifo
 from harness.checkers.queue_operations import Dequeues, Enqueues
 from harness.errors import Trouble
@@ -28,36 +28,12 @@ from harness.history.history import Array
 from harness.operation import SEQUENCE_BITS, Outcome
 
 PEER = "Porcupine"
-PAIRS = 7
+NOTE = "CPU time, one core; verdicts were compared first"
 SEED = 7
 _GAP_NS = 1_000
 _BUILD_S = 300.0
 _GIVES_UP_S = 20.0
 _SOURCE = Path(__file__).with_name("porcupine")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One thing measured: `value` in `unit`, and the goal for it, None if it has none.
-
-    `at_most`: whether the goal is an upper limit. `detail`: what it was made of. `unavailable`: why it could not be
-    measured here ("" if it was).
-    """
-
-    name: str
-    unit: str
-    value: float | None = None
-    goal: float | None = None
-    at_most: bool = False
-    detail: str = ""
-    unavailable: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none, or nothing was measured."""
-        if self.value is None or self.goal is None:
-            return None
-        return self.value <= self.goal if self.at_most else self.value >= self.goal
 
 
 # ---- histories -------------------------------------------------------------------------------------------------------
@@ -202,7 +178,7 @@ def measure(tell: Callable[[str], None] = lambda _: None) -> Iterator[Figure]:
     small = honest(10**3, overlap=6, waiting=20)
     tell("10^3 operations of mean overlap 6")
     _known(small)
-    times_ms = [_cpu_s(small.check) * 1e3 for _ in range(10 * PAIRS)]
+    times_ms = [cpu_s(small.check) * 1e3 for _ in range(10 * PAIRS)]
     yield Figure(
         name="10^3 operations, mean overlap 6",
         unit="ms",
@@ -219,7 +195,7 @@ def _against_a_sort(name: str, operations: int, tell: Callable[[str], None], emp
     history = honest(operations, overlap=6, waiting=20, empties=empties)
     ids = history.ids
     _known(history)
-    check_s, sort_s = _paired(history.check, lambda: np.sort(ids))
+    check_s, sort_s = paired(history.check, lambda: np.sort(ids))
     count = len(ids)
     yield Figure(
         name=name,
@@ -231,7 +207,7 @@ def _against_a_sort(name: str, operations: int, tell: Callable[[str], None], emp
     yield Figure(
         name=f"{name}, against np.sort of their ids",
         unit="x its time",
-        value=_ratio(check_s, sort_s),
+        value=ratio(check_s, sort_s),
         goal=2.5,
         at_most=True,
         detail=f"np.sort {statistics.median(sort_s):.3f} s",
@@ -253,12 +229,12 @@ def _against_porcupine(small: Operations, tell: Callable[[str], None]) -> Iterat
             check_s: list[float] = []
             peer_s: list[float] = []
             for _ in range(PAIRS):
-                check_s.append(statistics.median(_cpu_s(history.check) for _ in range(PAIRS)))
+                check_s.append(statistics.median(cpu_s(history.check) for _ in range(PAIRS)))
                 peer_s.append(peer(history, _GIVES_UP_S).cpu_s[0])
             yield Figure(
                 name=name,
                 unit="x our time",
-                value=_ratio(peer_s, check_s),
+                value=ratio(peer_s, check_s),
                 goal=100.0,
                 detail=f"{statistics.median(check_s) * 1e3:.2f} ms, {PEER} {statistics.median(peer_s) * 1e3:.0f} ms",
             )
@@ -286,24 +262,3 @@ def _agree(peer: Peer, history: Operations, expected: str) -> None:
     theirs = peer(history, _GIVES_UP_S).verdict
     if (ours, theirs) != (expected, expected):
         raise Trouble(f"the verdicts differ: {expected} is right, ours is {ours}, that of {PEER} {theirs}")
-
-
-def _cpu_s(work: Callable[[], object]) -> float:
-    begin_s = time.process_time()
-    work()
-    return time.process_time() - begin_s
-
-
-def _paired(one: Callable[[], object], other: Callable[[], object]) -> tuple[list[float], list[float]]:
-    """CPU seconds of both, PAIRS times, in the order A B B A."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    for number in range(PAIRS):
-        sides = [(one, ours), (other, theirs)]
-        for work, times in sides if number % 2 == 0 else sides[::-1]:
-            times.append(_cpu_s(work))
-    return ours, theirs
-
-
-def _ratio(one_s: list[float], other_s: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(one_s, other_s, strict=True))
