@@ -37,15 +37,16 @@ def rows(history: History, name: str) -> Iterator[dict[str, Any]]:
         raise Refused(f'unknown table "{name}"{did_you_mean(name, TABLES)}', cure=f"one of {', '.join(TABLES)}")
     table = history.tables[name]
     readers = [(column, _reader(meaning, history.words)) for column, meaning in TABLES[name].items()]
-    for begin in range(0, table.rows, ROWS_AT_ONCE):
-        columns: dict[str, list[Any]] = {}
-        for column, read in readers:
-            values = table[column][begin : begin + ROWS_AT_ONCE]
-            columns[column] = read(values)
-            if TABLES[name][column].unit == "packed id":
-                columns[f"{column}_id"] = [str(MessageId.unpack(int(value))) for value in values]
-        for row in zip(*columns.values(), strict=True):
-            yield {"table": name, **dict(zip(columns, row, strict=True))}
+    for chunk in table.chunks():
+        for begin in range(0, chunk.rows, ROWS_AT_ONCE):
+            columns: dict[str, list[Any]] = {}
+            for column, read in readers:
+                values = chunk[column][begin : begin + ROWS_AT_ONCE]
+                columns[column] = read(values)
+                if TABLES[name][column].unit == "packed id":
+                    columns[f"{column}_id"] = [str(MessageId.unpack(int(value))) for value in values]
+            for row in zip(*columns.values(), strict=True):
+                yield {"table": name, **dict(zip(columns, row, strict=True))}
 
 
 def objects(history: History) -> Iterator[dict[str, Any]]:

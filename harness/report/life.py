@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.guarantee import Verdict
 from harness.history.columns import NEVER
-from harness.history.history import History
+from harness.history.history import Columns, History, Table
 from harness.history.terms import InjectionTerms
 from harness.operation import AckKind, MessageId, Outcome
 
@@ -89,9 +89,13 @@ def _events(history: History, message: int) -> list[Event]:
     return [*events, *_end(history, message)]
 
 
+def _rows_of(table: Table, message: int) -> Columns:
+    return table.select(("message",), lambda chunk: np.asarray(chunk.message == message), tuple(table))
+
+
 def _publications(history: History, message: int) -> Iterator[tuple[int, str, str]]:
-    table = history.publications
-    for row in np.flatnonzero(table.message == message):
+    table = _rows_of(history.publications, message)
+    for row in range(table.rows):
         attempt, client = int(table.attempt[row]), history_client(history, int(table.client[row]))
         error = history.word(table.error[row])
         invoked_ns, completed_ns = int(table.invoked_ns[row]), int(table.completed_ns[row])
@@ -117,8 +121,8 @@ def _publications(history: History, message: int) -> Iterator[tuple[int, str, st
 
 
 def _deliveries(history: History, message: int) -> Iterator[tuple[int, str, str]]:
-    table = history.deliveries
-    for row in np.flatnonzero(table.message == message):
+    table = _rows_of(history.deliveries, message)
+    for row in range(table.rows):
         client, number = history_client(history, int(table.client[row])), int(table.number[row])
         flags = [
             f"attempt {int(table.attempt[row])}",
@@ -145,8 +149,8 @@ def _deliveries(history: History, message: int) -> Iterator[tuple[int, str, str]
 
 
 def _effects(history: History, message: int) -> Iterator[tuple[int, str, str]]:
-    table = history.effects
-    for row in np.flatnonzero(table.message == message):
+    table = _rows_of(history.effects, message)
+    for row in range(table.rows):
         count = int(table["count"][row])
         yield int(table.first_ns[row]), "effect", f"first effect in the sink; it holds {count} in the end"
         if count > 1:

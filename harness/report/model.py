@@ -24,7 +24,7 @@ from harness.history.terms import Claimed, Terms
 from harness.report.compare import Processed, processed, ranked
 from harness.report.life import Life, lives
 from harness.report.matrix import Matrix, matrices, row_name
-from harness.report.series import PhaseLoad, Series, phase_loads, series
+from harness.report.series import PhaseLoad, Series, phase_loads, receipt_latencies, series
 from harness.report.session import SessionCell, SessionFile, read_session
 from harness.report.timeline import Timeline, timeline
 from harness.run import Run, found, reproduce
@@ -208,6 +208,7 @@ def _ran(path: Path, seed: int, demanded: Sequence[str]) -> Ran:
     history, judgement = run.history, run.judgement
     verdicts = {name: judgement.verdicts[name] for name in GUARANTEES if name in judgement.verdicts}
     told = sorted(verdicts.values(), key=lambda verdict: not verdict.claimed)
+    receipts = receipt_latencies(history)
     return Ran(
         terms=history.terms,
         verdicts=verdicts,
@@ -218,8 +219,8 @@ def _ran(path: Path, seed: int, demanded: Sequence[str]) -> Ran:
         latency=judgement.latency,
         trials=judgement.trial.trials,
         unfair=judgement.trial.reasons,
-        phases=phase_loads(history),
-        series=series(history),
+        phases=phase_loads(history, receipts),
+        series=series(history, receipts),
         timeline=timeline(history),
         lives=lives(history, [verdict for verdict in told if verdict.status is Status.VIOLATED]),
         processed=processed(history, verdicts, judgement.counts, _observed(judgement), run.scenario, demanded),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.history.columns import NEVER
-from harness.history.history import Array, History
+from harness.history.history import Array, Columns, History
 from harness.operation import Outcome
 
 POINTS_MAX = 240
 _SAMPLE_MAX = 1_000_000
 _BIN_MIN_S = 0.05
+_NO_TIME = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,31 +56,55 @@ class Latency:
 
 def first_publish_ns(history: History, messages: Array) -> Array:
     """When each message was first published; NEVER where it was not. `messages`: packed ids."""
-    publications = history.publications
-    sent = np.flatnonzero(publications.invoked_ns != NEVER)
-    ids, times = publications.message[sent], publications.invoked_ns[sent]
-    if not np.all(ids[1:] > ids[:-1]):  # else each was published once, and they stand in order
-        order = np.lexsort((times, ids))
-        ids, times = ids[order], times[order]
-    if not len(ids):
-        return np.full(len(messages), NEVER)
-    at = np.minimum(np.searchsorted(ids, messages), len(ids) - 1)
-    found: Array = np.where(ids[at] == messages, times[at], NEVER)
-    return found
+    wanted, which = np.unique(messages, return_inverse=True)
+    first_ns = np.full(len(wanted), _NO_TIME)
+    for chunk in history.publications.chunks("message", "invoked_ns"):
+        ids = chunk.message
+        begin, end = np.searchsorted(wanted, ids.min()), np.searchsorted(wanted, ids.max(), side="right")
+        if begin == end:
+            continue
+        there = np.flatnonzero(_holds(ids, wanted[begin:end]) & (chunk.invoked_ns != NEVER))
+        np.minimum.at(first_ns, np.searchsorted(wanted, ids[there]), chunk.invoked_ns[there])
+    return np.where(first_ns == _NO_TIME, NEVER, first_ns)[which]
+
+
+def _holds(ids: Array, wanted: Array) -> Array:
+    """Which of these ids are wanted ones (ascending)."""
+    if (ids[1:] > ids[:-1]).all():  # as one client publishes: its ids need no search of their own
+        at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+        mask = np.zeros(len(ids), np.bool_)
+        mask[at[ids[at] == wanted]] = True
+        return mask
+    return np.isin(ids, wanted)
 
 
 def receipt_latencies(history: History) -> tuple[Array, Array]:
     """(when received, how long after its first publish), both ns, of the first receipt of each message."""
-    deliveries = history.deliveries
-    good = np.flatnonzero((deliveries.corrupt == 0) & (deliveries.foreign == 0))
-    if len(good) > _SAMPLE_MAX:  # quantiles of every k-th receipt are near enough for a chart
-        good = good[:: len(good) // _SAMPLE_MAX + 1]
-    ids, received = deliveries.message[good], deliveries.received_ns[good]
+    deliveries, sound = history.deliveries, ("corrupt", "foreign")
+    good = sum(int(_good(chunk).sum()) for chunk in deliveries.chunks(*sound))
+    # Quantiles of every k-th receipt are near enough for a chart.
+    step = good // _SAMPLE_MAX + 1 if good > _SAMPLE_MAX else 1
+    seen = 0
+
+    def every_step(chunk: Columns) -> Array:
+        nonlocal seen
+        mask = _good(chunk)
+        rows = np.flatnonzero(mask)
+        mask[rows] = (seen + np.arange(len(rows))) % step == 0
+        seen += len(rows)
+        return mask
+
+    sample = deliveries.select(sound, every_step, ("message", "received_ns"))
+    ids, received = sample.message, sample.received_ns
     order = np.lexsort((received, ids))
     first = np.ones(len(order), bool)
     first[1:] = ids[order][1:] != ids[order][:-1]
     ids, received = ids[order][first], received[order][first]
     return _since_publish(history, ids, received)
+
+
+def _good(deliveries: Columns) -> Array:
+    return np.asarray((deliveries.corrupt == 0) & (deliveries.foreign == 0))
 
 
 def effect_latencies(history: History) -> Array:
@@ -95,20 +120,25 @@ def quantiles(latencies_ns: Array) -> Latency:
     return Latency(count=len(latencies_ns), p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3))
 
 
-def series(history: History) -> Series | None:
-    """The series of a history; None where nothing was published or delivered."""
-    times = _times(history)
-    ends = [int(array.max()) for array in times.values() if len(array)]
-    if not ends:
+def series(history: History, receipts: tuple[Array, Array] | None = None) -> Series | None:
+    """The series of a history; None where nothing was published or delivered. `receipts`: its `receipt_latencies`."""
+    begins_ns, ends_ns = [], []
+    for _, times_ns in _times(history):
+        begins_ns.append(int(times_ns.min()))
+        ends_ns.append(int(times_ns.max()))
+    if not ends_ns:
         return None
-    begin_s = min(int(array.min()) for array in times.values() if len(array)) / 1e9
-    end_s = max(ends) / 1e9
+    begin_s, end_s = min(begins_ns) / 1e9, max(ends_ns) / 1e9
     bin_s = max(_BIN_MIN_S, (end_s - begin_s) / POINTS_MAX)
     count = max(1, int(np.ceil((end_s - begin_s) / bin_s + 1e-9)))
     edges = begin_s + bin_s * np.arange(count + 1)
     edges[-1] = max(edges[-1], end_s)
-    rates = {name: _histogram(array / 1e9, edges) / bin_s for name, array in times.items()}
-    received, latencies = receipt_latencies(history)
+    happened = {name: np.zeros(count, np.int64) for name in ("attempted", "acked", "delivered")}
+    for name, times_ns in _times(history):
+        places = ((times_ns / 1e9 - begin_s) / bin_s).astype(np.int64)
+        happened[name] += np.bincount(np.clip(places, 0, count - 1), minlength=count)
+    rates = {name: counted / bin_s for name, counted in happened.items()}
+    received, latencies = receipts or receipt_latencies(history)
     p50, p99 = _quantiles_by_bin(received / 1e9, latencies, edges)
     return Series(
         bin_s=round(bin_s, 4),
@@ -121,19 +151,22 @@ def series(history: History) -> Series | None:
     )
 
 
-def phase_loads(history: History) -> tuple[PhaseLoad, ...]:
-    """The load in each phase."""
-    times = _times(history)
-    received, latencies = receipt_latencies(history)
-    loads = []
+def phase_loads(history: History, receipts: tuple[Array, Array] | None = None) -> tuple[PhaseLoad, ...]:
+    """The load in each phase. `receipts`: its `receipt_latencies`."""
     phases = history.phases
+    happened = {name: np.zeros(phases.rows, np.int64) for name in ("attempted", "acked", "delivered")}
+    for name, times_ns in _times(history):
+        first_ns, last_ns = int(times_ns.min()), int(times_ns.max())
+        for row in np.flatnonzero((phases.begin_ns <= last_ns) & (phases.end_ns > first_ns)).tolist():
+            begin, end = int(phases.begin_ns[row]), int(phases.end_ns[row])
+            inside = begin <= first_ns and last_ns < end
+            happened[name][row] += len(times_ns) if inside else int(((times_ns >= begin) & (times_ns < end)).sum())
+    received, latencies = receipts or receipt_latencies(history)
+    loads = []
     for row in range(phases.rows):
         begin, end = int(phases.begin_ns[row]), int(phases.end_ns[row])
         length_s = max((end - begin) / 1e9, 1e-9)
-        hz = {
-            name: round(float(np.searchsorted(array, end) - np.searchsorted(array, begin)) / length_s, 1)
-            for name, array in times.items()
-        }
+        hz = {name: round(float(counted[row]) / length_s, 1) for name, counted in happened.items()}
         latency = quantiles(latencies[(received >= begin) & (received < end)])
         trial = int(phases.trial[row])
         loads.append(
@@ -158,24 +191,17 @@ def _since_publish(history: History, messages: Array, then_ns: Array) -> tuple[A
     return then_ns[known], then_ns[known] - published[known]
 
 
-def _times(history: History) -> Mapping[str, Array]:
-    """What happened when, ascending: a stable sort merges what clients recorded in order, each its own."""
-    publications, deliveries = history.publications, history.deliveries
-    acked = (publications.outcome == Outcome.OK) & (publications.completed_ns != NEVER)
-    invoked = np.where(publications.invoked_ns != NEVER, publications.invoked_ns, publications.intended_ns)
-    times = {
-        "attempted": invoked[invoked != NEVER],
-        "acked": publications.completed_ns[acked],
-        "delivered": deliveries.received_ns[deliveries.received_ns != NEVER],
-    }
-    return {name: np.sort(array, kind="stable") for name, array in times.items()}
-
-
-def _histogram(ascending: Array, edges: Array) -> Array:
-    """How many lie in each bin, as np.histogram counts, which would sort them."""
-    bounds = np.searchsorted(ascending, edges, side="left")
-    bounds[-1] = np.searchsorted(ascending, edges[-1], side="right")
-    return np.diff(bounds)
+def _times(history: History) -> Iterator[tuple[str, Array]]:
+    """Times of what was attempted, acked and delivered, with its name: some of them at a time, never none."""
+    for chunk in history.publications.chunks("intended_ns", "invoked_ns", "completed_ns", "outcome"):
+        invoked = np.where(chunk.invoked_ns != NEVER, chunk.invoked_ns, chunk.intended_ns)
+        acked = (chunk.outcome == Outcome.OK) & (chunk.completed_ns != NEVER)
+        for name, times_ns in (("attempted", invoked[invoked != NEVER]), ("acked", chunk.completed_ns[acked])):
+            if len(times_ns):
+                yield name, times_ns
+    for chunk in history.deliveries.chunks("received_ns"):
+        if len(received := chunk.received_ns[chunk.received_ns != NEVER]):
+            yield "delivered", received
 
 
 def _quantiles_by_bin(

@@ -160,11 +160,14 @@ def _health(history: History) -> Lane:
 
 def _unanswered(history: History) -> Lane:
     """Publications that may have happened: open-ended, for nobody saw their end."""
-    table = history.publications
-    rows = np.flatnonzero((table.outcome == Outcome.INFO) & (table.invoked_ns != NEVER))
-    kept = rows[:: max(1, len(rows) // _MARKS_MAX)][:_MARKS_MAX]
-    marks = tuple(
-        Mark(at_s=int(table.invoked_ns[row]) / 1e9, label="publish that may have happened", style="indeterminate")
-        for row in kept
+    unanswered = history.publications.select(
+        ("outcome", "invoked_ns"),
+        lambda chunk: np.asarray((chunk.outcome == Outcome.INFO) & (chunk.invoked_ns != NEVER)),
+        ("invoked_ns",),
     )
-    return Lane(name="unanswered", marks=marks, left_out=len(rows) - len(marks))
+    kept = unanswered.invoked_ns[:: max(1, unanswered.rows // _MARKS_MAX)][:_MARKS_MAX]
+    marks = tuple(
+        Mark(at_s=int(invoked_ns) / 1e9, label="publish that may have happened", style="indeterminate")
+        for invoked_ns in kept
+    )
+    return Lane(name="unanswered", marks=marks, left_out=unanswered.rows - len(marks))
