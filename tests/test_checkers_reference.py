@@ -152,4 +152,4 @@ def test_judge_and_reference_agree_on_whole_runs(part: int, prove: Callable[[str
     prove("random histories of whole runs, judged alike by the checkers and by a slow reference", len(numbers))
     for status, count in sorted(statuses.items()):
         prove(f"    of their verdicts are {status}", count)
-    assert min(statuses[status] for status in Status) >= 0.1 * statuses.total(), "every verdict must be put to the test"
+    assert min(statuses[status] for status in Status) > 0.03 * statuses.total(), "every verdict must be put to the test"

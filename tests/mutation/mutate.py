@@ -24,6 +24,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -166,9 +167,12 @@ def judge(chosen: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]]:
         key = " ".join(tests_of(file))
         if key not in limits:
             began = time.monotonic()
-            if code := wait(start(None, tests_of(file), log), 1800):
-                print(f"without any change {key} end with {code}", file=sys.stderr)
-                raise SystemExit(2)
+            with tempfile.TemporaryFile() as said:
+                if code := wait(start(None, tests_of(file), said.fileno()), 1800):
+                    said.seek(0)
+                    print(said.read().decode(errors="replace"), file=sys.stderr)
+                    print(f"without any change the tests of {file} end with {code}", file=sys.stderr)
+                    raise SystemExit(2)
             limits[key] = _LIMIT_S + _LIMIT_FACTOR * (time.monotonic() - began)
     running: dict[int, tuple[Mutant, float]] = {}
     left = iter(chosen)
