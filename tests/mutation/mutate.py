@@ -217,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     survivors = []
     for mutant, end in judge(chosen, told.jobs):
         ends[end] += 1
-        if ends.total() % 50 == 0:
+        if ends.total() % 10 == 0:
             print(f"{ends.total()} of {len(chosen)}", file=sys.stderr, flush=True)
         if end is SURVIVED:
             survivors.append(mutant)
