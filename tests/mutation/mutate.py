@@ -16,12 +16,14 @@ that survives takes as long as its tests.
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
 import importlib.abc
 import importlib.machinery
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -90,6 +92,10 @@ def prepare() -> None:
     """Import what every mutant's tests need, but for the checkers. Hypothesis draws the same each time, and does not
     look for the smallest example: that something fails is all that is asked."""
     os.chdir(ROOT)
+    # What the first process compiles (pytest rewrites every test) the others read, from beside the work tree.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = tempfile.mkdtemp(prefix="assay-mutation-")
+    atexit.register(shutil.rmtree, sys.pycache_prefix)
     os.environ["ASSAY_REFERENCE_HISTORIES"] = HISTORIES
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none of them is needed, and each wants to be imported first
     for name in PREPARED:
