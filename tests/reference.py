@@ -5,10 +5,11 @@ Sets are sets of packed ids, a delivery is a dictionary, and every definition is
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import combinations
 from typing import Any
 
+from harness.history.columns import TABLES
 from harness.history.history import History
 
 INFO, OK, FAIL = 0, 1, 2
@@ -19,7 +20,16 @@ Row = dict[str, Any]
 
 def rows(history: History, table: str) -> list[Row]:
     columns = history.tables[table]
-    return [{column: columns[column][index].item() for column in columns} for index in range(columns.rows)]
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*(array.tolist() for array in columns.values()), strict=True)
+    ]
+
+
+def worded(history: History, table: str) -> list[Row]:
+    """The rows of a table, with its words as text."""
+    words = [column for column, meaning in TABLES[table].items() if meaning.unit == "word"]
+    return [{**row, **{column: history.words[row[column]] for column in words}} for row in rows(history, table)]
 
 
 def anomalies(history: History) -> dict[str, set[int]]:
@@ -71,6 +81,7 @@ def anomalies(history: History) -> dict[str, set[int]]:
     for row in effects:
         times[row["message"]] += row["count"]
     result = {
+        "attempted": set(attempts),
         "acked": acked,
         "sent": sent,
         "failed": failed,
@@ -80,16 +91,20 @@ def anomalies(history: History) -> dict[str, set[int]]:
         "recovered": indeterminate & set(received),
         "lost": lost,
         "lost_unconfirmed": sent - discharged - found - dropped,
+        "dropped_by_policy": dropped,
         "dropped_acked": dropped & (acked | sent),
+        "dead_lettered": dead,
+        "owed": owed,
         "swallowed": swallowed,
         "stranded": (owed - set(received)) & (acked | sent),
         "left_unpromised": owed - set(received) - acked - sent,
         "visible_failure": failed & set(received),
         "unprocessed": set(received) - effect - owed,
         "never_processed": (acked | sent) - set(received) - effect - owed,
+        "effects": effect,
         "duplicate_effect": {m for m, count in times.items() if count > 1 and m in invoked},
         "duplicate_publish": _stored_twice(history, attempts, received, census),
-        "reordered": _reordered(publications, [d for ds in received.values() for d in ds]),
+        "reordered": _reordered(_first_receipts(publications, received)),
         **_repeats(history, received),
     }
     result.update(_classes(result["lost"] | result["lost_unconfirmed"], set(received)))
@@ -194,30 +209,52 @@ def _stored_twice(
     return twice
 
 
-def _reordered(publications: list[Row], deliveries: list[Row]) -> set[int]:
+def order(history: History) -> tuple[int, int]:
+    """(deliveries that have another in their lane to be compared with, deliveries that no contract of order covers)."""
+    publications, invoked = rows(history, "publications"), _invoked(rows(history, "publications"))
+    received: dict[int, list[Row]] = defaultdict(list)
+    for delivery in rows(history, "deliveries"):
+        if not delivery["corrupt"] and not delivery["foreign"] and delivery["message"] in invoked:
+            received[delivery["message"]].append(delivery)
+    firsts = _first_receipts(publications, received)
+    lanes = Counter(_lane(delivery) for delivery in firsts)
+    compared = sum(times for times in lanes.values() if times > 1)
+    return compared, sum(len(deliveries) for deliveries in received.values()) - len(firsts)
+
+
+def _first_receipts(publications: list[Row], received: dict[int, list[Row]]) -> list[Row]:
+    """The first unflagged receipt of each attempt in each lane, with its publication."""
     by_attempt = {}
     for publication in publications:
         by_attempt[publication["message"], publication["attempt"]] = publication
-    firsts: dict[tuple[int, int, int, int], Row] = {}
-    for delivery in deliveries:
+    firsts: dict[tuple[int, ...], Row] = {}
+    for delivery in (delivery for deliveries in received.values() for delivery in deliveries):
         publication = by_attempt.get((delivery["message"], delivery["attempt"]))
         if delivery["redelivered"] or publication is None or publication["epoch"] == 0:
             continue
         delivery["publication"] = publication
-        key = (delivery["message"], delivery["attempt"], delivery["client"], delivery["epoch"])
+        key = (delivery["message"], delivery["attempt"], *_lane(delivery))
         known = firsts.get(key)
         if known is None or _place(delivery) < _place(known):
             firsts[key] = delivery
+    return list(firsts.values())
+
+
+def _lane(delivery: Row) -> tuple[int, int, int, int]:
+    """One connection of one producer, and one of one consumer."""
+    publication = delivery["publication"]
+    return publication["client"], publication["epoch"], delivery["client"], delivery["epoch"]
+
+
+def _reordered(firsts: list[Row]) -> set[int]:
     late = set()
-    for one, other in combinations(firsts.values(), 2):
-        if (one["client"], one["epoch"]) != (other["client"], other["epoch"]):
-            continue
-        lane, other_lane = ((d["publication"]["client"], d["publication"]["epoch"]) for d in (one, other))
-        if lane != other_lane:
-            continue
-        first, second = sorted((one, other), key=_place)
-        if second["publication"]["invoked_ns"] < first["publication"]["invoked_ns"]:
-            late.add(second["message"])
+    lanes: dict[tuple[int, ...], list[Row]] = defaultdict(list)
+    for delivery in firsts:
+        lanes[_lane(delivery)].append(delivery)
+    for lane in lanes.values():
+        for first, second in combinations(sorted(lane, key=_place), 2):
+            if second["publication"]["invoked_ns"] < first["publication"]["invoked_ns"]:
+                late.add(second["message"])
     return late
 
 

@@ -325,7 +325,7 @@ KINDS: dict[str, frozenset[str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_verdict_is_that_of_trying_every_order(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_is_that_of_trying_every_order(kind: str, prove: Callable[[str, int], None]) -> None:
     """1,600 histories of each kind, 11,200 in all."""
     seed = random.Random(f"{SEED} {kind}")
     decided: Counter[bool] = Counter()
@@ -336,11 +336,8 @@ def test_the_verdict_is_that_of_trying_every_order(kind: str, capsys: pytest.Cap
         expected = linearizable(history)
         assert fifo.check(*tables(history)).linearizable == expected, history
         decided[expected] += 1
-    with capsys.disabled():
-        print(
-            f"\n{kind}: {decided[True]} linearizable and {decided[False]} other histories, as by trying every order ",
-            end="",
-        )
+    prove("random histories of queues, judged as by trying every order", HISTORIES_PER_KIND)
+    prove("    of them are linearizable", decided[True])
     assert min(decided.values()) >= HISTORIES_PER_KIND / 20, "both verdicts must be put to the test"
 
 
@@ -518,7 +515,7 @@ def test_a_valid_history_shows_nothing(count: int) -> None:
 
 @pytest.mark.parametrize("planted", PLANTS)
 @pytest.mark.parametrize("count", [12, 2_000])
-def test_what_is_planted_is_found_and_nothing_else(planted: str, count: int) -> None:
+def test_what_is_planted_is_found_and_nothing_else(planted: str, count: int, prove: Callable[[str, int], None]) -> None:
     plant, name = PLANTS[planted]
     for number in range(5):
         seed = random.Random(f"{number} {planted}")
@@ -528,3 +525,4 @@ def test_what_is_planted_is_found_and_nothing_else(planted: str, count: int) -> 
         assert {name: one.count for name, one in findings.anomalies.items() if one} == {name: 1}
         assert findings.anomalies[name].ids.tolist() in ([], [packed(value)], [packed(NOBODYS)])
         assert len(findings.rows[name]) == len(findings.anomalies[name].witnesses) == 1
+    prove(f"plantings of {planted} into a queue's history: found, and nothing else", 5)

@@ -82,6 +82,12 @@ def test_a_claim_that_the_history_cannot_show_is_unknown_and_never_forgotten() -
     assert judgement.verdicts["never_again"].status is Status.UNKNOWN
 
 
+def test_a_claim_of_processing_where_nothing_was_processed_is_unknown() -> None:
+    judgement = judge(fair_history(claims=(claim("at_least_once_processed"),)))
+    assert judgement.verdicts["at_least_once_processed"].status is Status.UNKNOWN
+    assert (judgement.observed, judgement.claim_kept) == ("exactly once", None)
+
+
 def test_what_was_observed() -> None:
     lost = publish(900).acked().at(3000)
     twice = deliver(5).as_sequence(5).again().acknowledged().at(3000)

@@ -1,7 +1,10 @@
-"""Do the checkers find what the definitions say, no more and no less? Against a slow reference, and by planting."""
+"""Do the checkers find what the definitions say, no more and no less? Against a slow reference."""
 
 from __future__ import annotations
 
+import os
+import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,23 +23,25 @@ from harness.guarantee import Status
 from harness.history import history as table
 from harness.history.history import History, Table
 from harness.operation import AckKind, AcknowledgedBy, Outcome
-from tests import reference
+from tests import random_histories, reference
+from tests.agreement import compare
 from tests.histories import (
     Deliver,
     Event,
     Publish,
     counter,
-    deliver,
     dropped,
     effect,
     fair_events,
     history,
     injection,
     left,
-    packed,
-    publish,
     terms,
 )
+
+HISTORIES = int(os.environ.get("ASSAY_REFERENCE_HISTORIES", "10000"))
+PARTS = 8
+"""So that one of them can be run by itself."""
 
 MESSAGES = [1, 2, 3, 4, (2, 1), (2, 9), (3, 5), (3, 1_000_000)]
 
@@ -163,6 +168,7 @@ def _agree(events: list[Event], changes: dict[str, Any]) -> None:
     named = {name for name in checked.counts if name in expected}
     assert {name: checked.counts[name] for name in named} == {name: len(expected[name]) for name in named}
     assert {name: checked.anomalies[name].count for name in delivery.STRANGE} == reference.strange(past)
+    compare(past)
 
 
 # ---- a chunk at a time -----------------------------------------------------------------------------------------------
@@ -241,199 +247,21 @@ def test_machine_code_gathers_the_same_of_many_rows(shift: int) -> None:
         assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
 
 
-# ---- planting --------------------------------------------------------------------------------------------------------
+# ---- whole runs, very many of them -----------------------------------------------------------------------------------
 
 
-@st.composite
-def valid_events(draw: st.DrawFn) -> list[Event]:
-    """A history in which every guarantee is kept: acked ones delivered once or owed, refused ones never delivered."""
-    events: list[Event] = []
-    count = draw(st.integers(4, 12))
-    sound = draw(st.integers(1, count - 1))
-    for number in range(1, count + 1):
-        # Message `sound` and the one after it are always acked and delivered: something to plant into.
-        fate = (
-            "delivered"
-            if number in (sound, sound + 1)
-            else draw(
-                st.sampled_from(
-                    ["delivered", "delivered", "refused", "unanswered", "recovered", "owed", "kept", "retried"]
-                )
-            )
-        )
-        message, sequence = (1, number), number
-        if fate == "refused":
-            events.append(publish(message).refused())
-        elif fate == "unanswered":
-            events.append(publish(message))
-        elif fate == "owed":
-            events += [
-                publish(message).acked(sequence),
-                left(message, "owed", sequence),
-                deliver_unsettled(message, sequence),
-            ]
-        else:
-            if fate == "recovered":
-                events.append(publish(message))
-            elif fate == "retried":
-                events += [publish(message), publish(message).retry(2).acked(sequence, duplicate=True)]
-            else:
-                events.append(publish(message).acked(sequence))
-            events += [deliver(message).as_sequence(sequence).confirmed(), effect(message)]
-            if fate == "kept":
-                events.append(left(message, "stored", sequence))
-    return events
-
-
-def deliver_unsettled(message: object, sequence: int) -> Deliver:
-    return deliver(message).as_sequence(sequence)  # type: ignore[arg-type]
-
-
-def target(events: list[Event]) -> int:
-    """Where the publish of the first message is that was acked at once and delivered, followed by another such."""
-    for place, event in enumerate(events[:-5]):
-        following = [events[place + 1], events[place + 3], events[place + 4]]
-        if (
-            isinstance(event, Publish)
-            and event.outcome is Outcome.OK
-            and not event.duplicate
-            and isinstance(following[0], Deliver)
-            and following[0].settles
-            and isinstance(following[1], Publish)
-            and following[1].outcome is Outcome.OK
-            and isinstance(following[2], Deliver)
-            and following[2].settles
-        ):
-            return place
-    raise AssertionError("nothing to plant into")
-
-
-Plant = Callable[[list[Event], int], list[Event]]
-
-
-def _lose(events: list[Event], at: int) -> list[Event]:
-    return events[: at + 1] + events[at + 3 :]
-
-
-def _lose_after_delivery(events: list[Event], at: int) -> list[Event]:
-    return [*events[: at + 1], replace(events[at + 1], acks=False, settles=False), *events[at + 2 :]]  # type: ignore[type-var]
-
-
-def _deliver_again(events: list[Event], at: int) -> list[Event]:
-    return [*events[: at + 2], replace(events[at + 1], redelivered=True), *events[at + 2 :]]  # type: ignore[type-var]
-
-
-def _deliver_again_unflagged(events: list[Event], at: int) -> list[Event]:
-    return [*events[: at + 2], events[at + 1], *events[at + 2 :]]
-
-
-def _fetch_again(events: list[Event], at: int) -> list[Event]:
-    again = replace(events[at + 1], redelivered=True, fetch_ms=1000.0, at_ms=1001.0)  # type: ignore[type-var]
-    return [*events[: at + 2], again, *events[at + 2 :]]
-
-
-def _store_twice(events: list[Event], at: int) -> list[Event]:
-    message = events[at].message  # type: ignore[union-attr]
-    retried = publish(message).retry(2).acked(900)
-    copy = deliver(message).of_attempt(2).as_sequence(900).confirmed()
-    return [*events, retried, copy]
-
-
-def _swallow(events: list[Event], at: int) -> list[Event]:
-    called = replace(events[at], duplicate=True)  # type: ignore[type-var]
-    return [*events[:at], called, *events[at + 3 :]]
-
-
-def _swap(events: list[Event], at: int) -> list[Event]:
-    return [*events[: at + 1], *events[at + 2 : at + 5], events[at + 1], *events[at + 5 :]]
-
-
-def _refuse(events: list[Event], at: int) -> list[Event]:
-    refused = replace(events[at], outcome=Outcome.FAIL)  # type: ignore[type-var]
-    return [*events[:at], refused, *events[at + 1 :]]
-
-
-def _invent(events: list[Event], at: int) -> list[Event]:
-    return [*events, deliver((77, 1)).acknowledged()]
-
-
-def _damage(events: list[Event], at: int) -> list[Event]:
-    return [*events, deliver(events[at].message).damaged()]  # type: ignore[union-attr]
-
-
-def _mix_up_runs(events: list[Event], at: int) -> list[Event]:
-    return [*events, deliver(events[at].message).of_another_run()]  # type: ignore[union-attr]
-
-
-def _lose_unconfirmed(events: list[Event], at: int) -> list[Event]:
-    unconfirmed = replace(events[at], by=AcknowledgedBy.NONE)  # type: ignore[type-var]
-    return [*events[:at], unconfirmed, *events[at + 3 :]]
-
-
-def _skip_effect(events: list[Event], at: int) -> list[Event]:
-    return events[: at + 2] + events[at + 3 :]
-
-
-def _repeat_effect(events: list[Event], at: int) -> list[Event]:
-    return [*events[: at + 2], effect(events[at].message, 2), *events[at + 3 :]]  # type: ignore[union-attr]
-
-
-def _strand(events: list[Event], at: int) -> list[Event]:
-    message = events[at].message  # type: ignore[union-attr]
-    return [*events[: at + 1], left(message, "owed"), *events[at + 3 :]]
-
-
-def _drop(events: list[Event], at: int) -> list[Event]:
-    message = events[at].message  # type: ignore[union-attr]
-    return [*events[: at + 1], dropped(message, "max-length"), *events[at + 3 :]]
-
-
-PLANTS: dict[str, tuple[Plant, set[str]]] = {
-    "a lost message": (_lose, {"lost", "never_processed"}),
-    "a message that vanished after delivery": (_lose_after_delivery, {"lost"}),
-    "a message delivered twice": (_deliver_again, {"duplicate_delivery"}),
-    "a message delivered twice, unflagged": (_deliver_again_unflagged, {"duplicate_delivery", "unflagged_redelivery"}),
-    "a message that comes again after its confirmed acknowledgement": (
-        _fetch_again,
-        {"duplicate_delivery", "again_after_confirmed_ack"},
-    ),
-    "a message stored twice": (_store_twice, {"duplicate_publish"}),
-    "a message swallowed as a duplicate": (_swallow, {"lost", "swallowed", "never_processed"}),
-    "a message overtaken by its successor": (_swap, {"reordered"}),
-    "a message delivered though refused": (_refuse, {"visible_failure"}),
-    "a message that nobody published": (_invent, {"phantom"}),
-    "a damaged delivery": (_damage, {"corrupt"}),
-    "a delivery of another run": (_mix_up_runs, {"foreign"}),
-    "a lost message that nobody had confirmed": (_lose_unconfirmed, {"lost_unconfirmed", "never_processed"}),
-    "a message without its effect": (_skip_effect, {"unprocessed"}),
-    "a message with two effects": (_repeat_effect, {"duplicate_effect"}),
-    "a message stranded in the broker": (_strand, {"stranded"}),
-    "a message dropped by a policy": (_drop, {"dropped_acked", "never_processed"}),
-}
-
-
-def all_found(events: list[Event]) -> set[str]:
-    past = history(*events, terms=terms(mechanism="ack_after_effect", effects_audited=True, pulled=True))
-    names = {name for name, messages in found(past).items() if messages}
-    return names | {name for name in delivery.STRANGE if delivery.check(gather(past)).anomalies[name]}
-
-
-@settings(max_examples=60, deadline=None)
-@given(events=valid_events())
-def test_a_valid_history_shows_nothing(events: list[Event]) -> None:
-    assert all_found(events) == set()
-
-
-@pytest.mark.parametrize("planted", PLANTS)
-@settings(max_examples=10, deadline=None)
-@given(events=valid_events())
-def test_what_is_planted_is_found_and_nothing_else(planted: str, events: list[Event]) -> None:
-    plant, expected = PLANTS[planted]
-    at = target(events)
-    assert all_found(plant(events, at)) == expected
-
-
-def test_the_witness_of_a_planted_loss_is_the_message_itself() -> None:
-    past = history(publish(1).acked(), deliver(1).acknowledged(), publish(2).acked())
-    witnesses = delivery.check(gather(past)).anomalies["lost"].witnesses
-    assert [witness.message for witness in witnesses] == [packed(2)]
+@pytest.mark.parametrize("part", range(PARTS))
+def test_judge_and_reference_agree_on_whole_runs(part: int, prove: Callable[[str, int], None]) -> None:
+    """10,000 histories; ASSAY_REFERENCE_HISTORIES asks for another number."""
+    numbers = range(part, HISTORIES, PARTS)
+    statuses: Counter[str] = Counter()
+    for number in numbers:
+        try:
+            judgement = compare(random_histories.drawn(random.Random(number)))
+        except AssertionError as error:
+            raise AssertionError(f"random_histories.drawn(random.Random({number})): {error}") from error
+        statuses.update(verdict.status for verdict in judgement.verdicts.values())
+    prove("random histories of whole runs, judged alike by the checkers and by a slow reference", len(numbers))
+    for status, count in sorted(statuses.items()):
+        prove(f"    of their verdicts are {status}", count)
+    assert min(statuses[status] for status in Status) > 0.03 * statuses.total(), "every verdict must be put to the test"

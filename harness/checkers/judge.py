@@ -166,7 +166,7 @@ def judge(history: History) -> Judgement:
         counts=_counts(case),
         dropped=delivered.dropped,
         trial=case.fairness,
-        observed=_observed(verdicts),
+        observed=_observed(case.terms, verdicts),
         claim_kept=_claim_kept(case.terms, verdicts),
         availability=availability.check(history),
         latency=latency.check(history),
@@ -324,9 +324,9 @@ def _counts(case: _Case) -> dict[str, int]:
     return counts
 
 
-def _observed(verdicts: Mapping[str, Verdict]) -> str:
+def _observed(terms: Terms, verdicts: Mapping[str, Verdict]) -> str:
     least, most = AT_LEAST_ONCE.name, AT_MOST_ONCE.name
-    if AT_LEAST_ONCE_PROCESSED.name in verdicts:
+    if terms.mechanism:  # then both are there; a claim alone would bring one of them
         least, most = AT_LEAST_ONCE_PROCESSED.name, AT_MOST_ONCE_PROCESSED.name
     words = {
         (Status.HELD, Status.HELD): "exactly once",
