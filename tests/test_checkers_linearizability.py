@@ -69,6 +69,7 @@ A, B = 901, 902
 TWO = (published(A, 1, 2), published(B, 3, 4))
 FORGETS = {"redelivered_promise": False}
 DROPS = {"policies": ("max-length drop-head",)}
+CUT_SHORT = {"interrupted": "KeyboardInterrupt"}
 AUTOMATIC = {"ack": AckKind.AUTOMATIC}
 
 # what happens: (events, terms, verdict, anomalies that are counted)
@@ -158,6 +159,13 @@ STORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any], Status, dict[str, in
     ),
     # ---- what was asked for
     "dropped, as was asked for and said": ((*TWO, dropped(A), got(B, 5, 6)), {}, HELD, {}),
+    "not pulled by the time that the run was cut short": ((*TWO, got(B, 5, 6)), CUT_SHORT, UNKNOWN, {}),
+    "two change places before the run was cut short": (
+        (*TWO, got(B, 5, 6), got(A, 7, 8)),
+        CUT_SHORT,
+        VIOLATED,
+        {"overtaken": 1},
+    ),
     "perhaps dropped, as was asked for": ((*TWO, got(B, 5, 6)), DROPS, HELD, {}),
 }
 

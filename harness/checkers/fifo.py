@@ -144,12 +144,12 @@ def check(enqueues: Enqueues, dequeues: Dequeues, *, may_return: Array | None = 
     kept = (matched.dequeue_completed_ns == FOREVER) & (matched.enqueue_completed_ns != FOREVER)
     if early.any():
         matched = _set_aside(matched, early)
+    takers_ns = np.sort(dequeues.invoked_ns[dequeues.outcome == Outcome.INFO])
     returned = np.zeros(len(kept), np.bool_)
-    if may_return is not None:
+    if may_return is not None and len(takers_ns):
         returned[matched.at[may_return[matched.dequeue_rows]]] = True
         returned &= ~early
     overtaken, excusable, overtaken_ns = _overtaken(matched, kept | returned)
-    takers_ns = np.sort(dequeues.invoked_ns[dequeues.outcome == Outcome.INFO])
     accused = _not_excused(excusable, overtaken_ns, takers_ns)
     passed_over = accused[kept[accused]]
     overtaken = np.union1d(overtaken, accused[returned[accused]])

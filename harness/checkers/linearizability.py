@@ -147,13 +147,13 @@ def _dequeues(history: History) -> tuple[Dequeues, Array | None, int]:
 
 def _enqueues(facts: Facts, dequeues: Dequeues) -> Enqueues:
     """The queue's enqueues. What a policy dropped, or may have, was not kept: without a dequeue it may as well never
-    have been there."""
+    have been there. So it is in a run that was cut short, where a dequeue may be missing from the record."""
     publications, terms = facts.history.publications, facts.history.terms
     taken = np.zeros(facts.places.count, np.bool_)
     at = facts.places.of(dequeues.value[(dequeues.outcome == Outcome.OK) & ~dequeues.empty])
     taken[at[at != NOWHERE]] = True
     vanished = ~taken
-    if not any(policy in _DROPPING for policy in terms.policies):
+    if not terms.interrupted and not any(policy in _DROPPING for policy in terms.policies):
         vanished &= facts.dropped | facts.dead_lettered
     pending = (publications.outcome != Outcome.OK) | vanished[facts.published]
     outcome = np.where(pending, int(Outcome.INFO), int(Outcome.OK))

@@ -153,8 +153,11 @@ class Teller:
         if more := len(ids) - WITNESSES_MAX:
             ids = [*ids[:WITNESSES_MAX], f"{more} more"] if more > 0 else ids
         values = f"value {ids[0]} was" if len(ids) == 1 else f"values {', '.join(ids)} were"
-        came_back = any(self.matched.dequeues_of(position) for position in why.owed)
-        said = f"{values} enqueued before and {'brought only later' if came_back else 'never dequeued'}"
+        came = [position for position in why.owed if self.matched.dequeues_of(position)]
+        said = f"{values} enqueued before and never dequeued"
+        if came:
+            said = f"{values} enqueued before and {'' if len(came) == len(ids) else 'never dequeued, or '}brought later"
+            said += f" ({self._value(came[0])[1]})"
         if why.takers:
             answered = "1 was" if why.takers == 1 else f"{why.takers} were"
             said += f", and of the dequeues invoked by then, which may have taken one each, {answered} never answered"
