@@ -59,14 +59,14 @@ def check(history: History) -> Availability:
 
 
 def _times(table: Table, columns: Sequence[str], *kinds: Callable[[Columns], Array]) -> list[Array]:
-    """Each kind of times that a table has, ascending. Of a large table no more than the first and the last of each
-    millisecond: what lies between them is no outage that anybody would measure."""
+    """Each kind of times that a table has, ascending: no more than the first and the last of each millisecond, for what
+    lies between them is no outage that anybody would measure, and a large table has very many."""
     found: list[list[Array]] = [[np.empty(0, np.int64)] for _ in kinds]
     for chunk in table.chunks(*columns):
         for place, kind in enumerate(kinds):
             times_ns = np.sort(kind(chunk), kind="stable")  # they nearly ascend already
-            found[place].append(times_ns if table.chunk_count == 1 else _thinned(times_ns))
-    return [np.sort(np.concatenate(parts), kind="stable") for parts in found]
+            found[place].append(_thinned(times_ns))
+    return [_thinned(np.sort(np.concatenate(parts), kind="stable")) for parts in found]
 
 
 def _thinned(times_ns: Array) -> Array:

@@ -154,7 +154,7 @@ def _enqueues(facts: Facts, dequeues: Dequeues) -> Enqueues:
     taken[at[at != NOWHERE]] = True
     vanished = ~taken
     if not terms.interrupted and not any(policy in _DROPPING for policy in terms.policies):
-        vanished &= facts.dropped | facts.dead_lettered
+        vanished &= (facts.dropped | facts.dead_lettered).mask()
     pending = (publications.outcome != Outcome.OK) | vanished[facts.published]
     outcome = np.where(pending, int(Outcome.INFO), int(Outcome.OK))
     outcome[publications.outcome == Outcome.FAIL] = int(Outcome.FAIL)

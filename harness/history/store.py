@@ -78,7 +78,7 @@ def _sealed(directory: Path, tables: Iterable[str]) -> list[Path]:
 
 def _read_table(directory: Path, name: str, head: Mapping[str, Any], words: int) -> Table:
     path, rows = directory / TABLES_FOLDER / f"{name}.npz", head["rows"].get(name)
-    if head["format"] == 1 and name in SINCE_FORMAT_1 and rows is None:
+    if name in SINCE_FORMAT_1 and rows is None:
         return Table.empty(name)
     if not isinstance(rows, int) or rows < 0:
         raise damaged(path, f"it is there, and of its rows {FORMAT_FILE} says {rows}")
