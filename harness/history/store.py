@@ -189,10 +189,12 @@ def _read_table(path: Path, name: str, rows: object) -> Table:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             _refuse_bombs(path, name, archive.zip, rows)
             for column, meaning in TABLES[name].items():
-                array = _sums(archive[f"{column}{DELTA}"]) if _wide(meaning) else archive[column]
+                array = archive[f"{column}{DELTA}" if _wide(meaning) else column]
+                if not isinstance(array, np.ndarray):  # a member that does not begin as one comes as its bytes
+                    raise _damaged(path, f"column {column} is no array")
                 if array.ndim != 1 or array.dtype != np.dtype(meaning.type):
                     raise _damaged(path, f"column {column} is {array.dtype}{list(array.shape)}, not {meaning.type}")
-                columns[column] = array
+                columns[column] = _sums(array) if _wide(meaning) else array
         return Table(name, columns)
     except FileNotFoundError:
         raise Refused(f"{path} is missing", cure=FREEZE_AGAIN) from None
