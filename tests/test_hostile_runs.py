@@ -188,6 +188,13 @@ def test_a_table_that_unpacks_to_more_than_its_rows_is_refused(tmp_path: Path) -
     assert "has 50,000,000 bytes, too many for 400 rows" in refusal(run).message
 
 
+def test_a_column_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    run = written(FAIR, tmp_path)
+    with zipfile.ZipFile(run / "tables/dropped.npz", "w") as archive:
+        archive.writestr("message.delta.npy", b"\x92NUMPY and so on")
+    assert "dropped.npz is damaged or foreign: column message is no array" in refusal(run).message
+
+
 def test_deep_and_huge_terms_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = written(FAIR, tmp_path)
     terms = json.loads((run / "terms.json").read_text())

@@ -175,6 +175,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "terms_beyond_measure": ("terms", row_changed(1, silence_s="inf"), "silence_s is no sensible number"),
     "terms_that_were_edited": ("terms", row_changed(1, whole=False), "terms.json is not as it was exported"),
     "a_manifest_of_tomorrow": ("export", row_changed(1, format=99), "has format 99"),
+    "a_manifest_of_another_kind": ("export", row_changed(1, assay=5), "export.json: manifest.assay: expected a word"),
 }  # fmt: skip
 
 
@@ -201,6 +202,8 @@ def test_damage_is_refused_with_file_row_and_cure(tmp_path: Path, case: str) -> 
         (lambda lines: [*lines, lines[3]], "behind the end"),
         (lambda lines: [*lines[:2], '{"table":"publicatons"}', *lines[2:]], 'did you mean "publications"'),
         (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "its SHA-256 differs"),
+        (lambda lines: [*lines[:2], '{"table":{"a":1}}', *lines[2:]], "row 3: it names no table"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('"assay"', '"essay"')], 'unknown field "essay"'),
     ],
 )
 def test_a_damaged_stream_is_refused(tmp_path: Path, change: Any, said: str) -> None:

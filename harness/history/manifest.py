@@ -45,11 +45,16 @@ def read_manifest(directory: Path) -> Manifest | None:
     path = directory / MANIFEST_FILE
     if not path.exists():
         return None
-    return checked(from_plain(Manifest, read_object(path)), str(path))
+    return manifest_of(read_object(path), str(path))
 
 
-def checked(manifest: Manifest, where: str) -> Manifest:
-    """The manifest, if this Assay reads its format and it names every table. Raises Refused."""
+def manifest_of(data: Mapping[str, object], where: str) -> Manifest:
+    """The manifest that an object stands for. Raises Refused for what is none, of a format that this Assay does not
+    read, or lacks a table."""
+    try:
+        manifest = from_plain(Manifest, data)
+    except Refused as refusal:
+        raise Refused(f"{where}: {refusal.message}", cure=_EXPORT_AGAIN) from refusal
     if not 1 <= manifest.format <= FORMAT:
         raise Refused(
             f"{where} has format {manifest.format}, written by Assay {manifest.assay}; this is {version()}, which "

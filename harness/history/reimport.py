@@ -19,7 +19,7 @@ from harness.history.columns import TABLES
 from harness.history.exchange import END_NAME, TERMS_NAME
 from harness.history.history import Array, History, Table
 from harness.history.join import Words
-from harness.history.manifest import MANIFEST_FILE, Manifest, checked, compare, read_manifest
+from harness.history.manifest import MANIFEST_FILE, Manifest, compare, manifest_of, read_manifest
 from harness.history.plausible import check, senseless
 from harness.history.rows import ROWS_MAX, SUFFIXES, Chunk, bad_row, read_object, read_rows, readable, too_many
 from harness.history.store import TERMS_FILE
@@ -145,8 +145,8 @@ def _read_stream(path: Path) -> History:
         if name == TERMS_NAME and terms is None:
             terms = _terms(_without_table(chunk.rows[0]), path)
         elif name == END_NAME:
-            end = checked(from_plain(Manifest, _without_table(chunk.rows[0])), f"{path}, row {number}")
-        elif name in gathered:
+            end = manifest_of(_without_table(chunk.rows[0]), f"{path}, row {number}")
+        elif isinstance(name, str) and name in gathered:
             gathered[name].add(path, chunk)
         else:
             raise bad_row(path, number, f"it names no table: {show(name)}{did_you_mean(str(name)[:60], TABLES)}")
