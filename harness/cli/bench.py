@@ -42,11 +42,18 @@ def _report(arguments: argparse.Namespace) -> Ending:
     return figures.show(arguments, report.measure, note=report.NOTE)
 
 
+def _check(arguments: argparse.Namespace) -> Ending:
+    from harness.bench import check
+
+    return figures.show(arguments, lambda tell: check.measure(tell, arguments.rows), note=check.NOTE)
+
+
 SUBJECTS: Mapping[str, tuple[Callable[[argparse.Namespace], Ending], str]] = {
     "record": (_record, "what writing down costs, beside json.dumps, and whether a killed client loses any of it"),
     "load": (_load, "how fast clients publish and consume, recorded, bare, and beside native clients"),
     "report": (_report, "how long a reader waits for the report of a big session or history, or for a command"),
     "cells": (_cells, "the wall time of whole cells, phase by phase, and how many an hour"),
+    "check": (_check, "how fast a history is judged, and how much room it takes, on a disk and in memory"),
     "lin": (_lin, "how fast a queue is found linearizable or not, beside np.sort and Porcupine"),
 }
 """What can be measured, and what that says."""
@@ -57,8 +64,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "subject", choices=list(SUBJECTS), help="; ".join(f"{name}: {says}" for name, (_, says) in SUBJECTS.items())
     )
+    parser.add_argument(
+        "--rows",
+        type=_rows,
+        default=10_000_000,
+        metavar="N",
+        help="check: rows of the largest history (1e7; 1e8 takes minutes)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
     parser.add_argument("--goals", action="store_true", help="exit 1 if a goal is missed")
+
+
+def _rows(text: str) -> int:
+    rows = int(float(text))
+    if rows < 100_000:
+        raise argparse.ArgumentTypeError(f"{text} rows are too few to be timed: at least 1e5")
+    return rows
 
 
 def run(arguments: argparse.Namespace) -> Ending:
