@@ -65,8 +65,8 @@ SENTENCES = {
 }
 LOG = BREAKS[LOG_CONSISTENT]
 ELSEWHERE = {LOG_CONSISTENT.name, *LOG, *(f"{name}_so_far" for name in LOG), LINEARIZABLE_FIFO.name}
-"""What is compared with slow references of its own: the log in test_checkers_streams.py, queues in test_checkers_fifo.py,
-of which the runs here have no pulls."""
+"""What is compared with slow references of its own: the log in test_checkers_streams.py, and in test_checkers_fifo.py
+queues, of which the runs here have no pulls."""
 
 LOAD = {"load": "load fell to", "good": "publishes that ended well fell to"}
 WHEN = {

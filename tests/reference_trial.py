@@ -24,6 +24,7 @@ TICKER_GAP = "ticker-gap"
 HARMLESS = ("connected", "local-port", "told-to-stop", "cpu-steal")
 GONE = ("lost", "unreachable", "basic.cancel")
 MADE_UP = "lost", "lost_unconfirmed", "swallowed", "unprocessed", "never_processed", "stranded"
+NEVER_SENT = ("duplicate_delivery", "again_after_confirmed_ack", "unflagged_redelivery")
 TOO_MANY = "phantom", "duplicate_publish"
 
 Reason = tuple[str, ...]
@@ -291,7 +292,7 @@ def _books(past: Past) -> Iterator[tuple[Reason, tuple[str, ...]]]:
             one.bit_ns is not None for one in terms.injections
         )
         if delivered < received:
-            yield ("delivered less than received", str(delivered), str(received)), ()
+            yield ("delivered less than received", str(delivered), str(received)), NEVER_SENT
         elif delivered > received and not disturbed:
             yield ("delivered more than received", str(delivered), str(received)), MADE_UP
     if (acked := counters.get("acked")) is not None and terms.ack != AUTOMATIC:
