@@ -6,7 +6,7 @@ the message to the last thing that happened to it; a violation belongs to every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,9 @@ from harness.operation import AckKind, MessageId, Outcome
 
 WITNESSES_MAX = 5
 _EVENTS_MAX = 8
+_FEW = 10_000
+_BEGUN = ("invoked_ns", "completed_ns")
+_ENDED = ("received_ns", "handled_ns", "ack_invoked_ns", "settled_ns")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,14 @@ def of_sets(
     if not any(len(at) for at in places.values()):
         return {name: Anomaly(name=name, count=0) for name in sets}
     everyone = np.unique(np.concatenate(list(places.values())))
-    first_ns, last_ns = _spans(facts, everyone)
-    told = stories(facts, np.unique(np.concatenate([at[:WITNESSES_MAX] for at in places.values()])))
+    shown = np.unique(np.concatenate([at[:WITNESSES_MAX] for at in places.values()]))
+    if len(everyone) <= _FEW:
+        rows = told_rows = _rows(facts, everyone, TABLES["publications"], TABLES["deliveries"])
+    else:
+        rows = _rows(facts, everyone, _BEGUN, _ENDED)
+        told_rows = _rows(facts, shown, TABLES["publications"], TABLES["deliveries"])
+    first_ns, last_ns = _spans(everyone, *rows)
+    told = stories(facts, shown, *told_rows)
     anomalies = {}
     for name, (_, why) in sets.items():
         at = places[name]
@@ -104,20 +113,22 @@ def of_deliveries(facts: Facts, name: str, rows: Array, why: str, beyond: int = 
     return Anomaly(name=name, count=len(rows) + beyond, first_ns=received_ns, last_ns=received_ns, witnesses=witnesses)
 
 
-def _spans(facts: Facts, places: Array) -> tuple[Array, Array]:
+def _rows(facts: Facts, places: Array, published: Iterable[str], delivered: Iterable[str]) -> tuple[Columns, Columns]:
+    """These columns of the publications and deliveries of the messages at these places."""
+    members = marked(facts.places.count, places)
+    return facts.publications_of(members, *published), facts.deliveries_of(members, *delivered)
+
+
+def _spans(places: Array, publications: Columns, deliveries: Columns) -> tuple[Array, Array]:
     """(first, last) of each of these places: first invoked, last settled or received."""
     first = np.full(len(places), np.iinfo(np.int64).max)
     last = np.full(len(places), NEVER)
-    members = marked(facts.places.count, places)
-    rows = facts.publications_of(members, "invoked_ns", "completed_ns")
-    at = np.searchsorted(places, rows.place)
-    np.minimum.at(first, at, rows.invoked_ns)
-    np.maximum.at(last, at, np.maximum(rows.completed_ns, rows.invoked_ns))
-    columns = ("received_ns", "handled_ns", "ack_invoked_ns", "settled_ns")
-    rows = facts.deliveries_of(members, *columns)
-    at = np.searchsorted(places, rows.place)
-    for column in columns:
-        np.maximum.at(last, at, rows[column])
+    at = np.searchsorted(places, publications.place)
+    np.minimum.at(first, at, publications.invoked_ns)
+    np.maximum.at(last, at, np.maximum(publications.completed_ns, publications.invoked_ns))
+    at = np.searchsorted(places, deliveries.place)
+    for column in _ENDED:
+        np.maximum.at(last, at, deliveries[column])
     return first, np.maximum(last, first)
 
 
@@ -129,14 +140,13 @@ def seconds(ns: object) -> str:
     return f"{int(str(ns)) / 1e9:.3f} s"
 
 
-def stories(facts: Facts, places: Array) -> dict[int, str]:
+def stories(facts: Facts, places: Array, publications: Columns, deliveries: Columns) -> dict[int, str]:
     """What happened to each of a few messages, in order: publications, deliveries, what was read of it, its effect."""
     members = marked(facts.places.count, places)
     events: dict[int, list[tuple[int, str]]] = {place: [] for place in places.tolist()}
-    for place, event in _publications(facts, facts.publications_of(members, *TABLES["publications"])):
-        events[place].append(event)
-    for place, event in _deliveries(facts.deliveries_of(members, *TABLES["deliveries"])):
-        events[place].append(event)
+    for rows, tell in ((publications, _publication), (deliveries, _delivery)):
+        for row in np.flatnonzero(members[rows.place]).tolist():
+            events[int(rows.place[row])].append(tell(facts, rows, row))
     times = dict.fromkeys(events, 0)
     for chunk in facts.history.effects.chunks("message", "count"):
         at = facts.places.of(chunk.message)
@@ -161,40 +171,33 @@ def _story(facts: Facts, place: int, events: list[tuple[int, str]], effects: int
     return f"message {MessageId.unpack(int(facts.places.ids(np.array([place]))[0]))}: {'; '.join(told)}"
 
 
-def _publications(facts: Facts, publications: Columns) -> Iterator[tuple[int, tuple[int, str]]]:
-    for row in range(publications.rows):
-        outcome = Outcome(int(publications.outcome[row]))
-        said = {Outcome.OK: "acked", Outcome.FAIL: "refused", Outcome.INFO: "never answered"}[outcome]
-        if outcome is Outcome.OK and not publications.acknowledged_by[row]:
-            said = "sent, unconfirmed"
-        if publications.duplicate[row]:
-            said += " as a duplicate"
-        if publications.broker_sequence[row]:
-            said += f", sequence {publications.broker_sequence[row]}"
-        if error := facts.history.word(publications.error[row]):
-            said += f" ({error})"
-        invoked_ns = int(publications.invoked_ns[row])
-        yield (
-            int(publications.place[row]),
-            (invoked_ns, f"attempt {publications.attempt[row]} at {seconds(invoked_ns)} {said}"),
-        )
+def _publication(facts: Facts, publications: Columns, row: int) -> tuple[int, str]:
+    outcome = Outcome(int(publications.outcome[row]))
+    said = {Outcome.OK: "acked", Outcome.FAIL: "refused", Outcome.INFO: "never answered"}[outcome]
+    if outcome is Outcome.OK and not publications.acknowledged_by[row]:
+        said = "sent, unconfirmed"
+    if publications.duplicate[row]:
+        said += " as a duplicate"
+    if publications.broker_sequence[row]:
+        said += f", sequence {publications.broker_sequence[row]}"
+    if error := facts.history.word(publications.error[row]):
+        said += f" ({error})"
+    invoked_ns = int(publications.invoked_ns[row])
+    return invoked_ns, f"attempt {publications.attempt[row]} at {seconds(invoked_ns)} {said}"
 
 
-def _deliveries(deliveries: Columns) -> Iterator[tuple[int, tuple[int, str]]]:
-    for row in range(deliveries.rows):
-        received_ns = int(deliveries.received_ns[row])
-        text = (
-            f"delivered to client {deliveries.client[row]} at {seconds(received_ns)} (attempt {deliveries.attempt[row]}"
-        )
-        if deliveries.broker_sequence[row]:
-            text += f", sequence {deliveries.broker_sequence[row]}"
-        text += ", flagged redelivered)" if deliveries.redelivered[row] else ")"
-        if deliveries.ack_kind[row] == AckKind.AUTOMATIC:
-            text += ", settled as it was sent"
-        elif deliveries.ack_invoked_ns[row] == NEVER:
-            text += ", never acknowledged"
-        else:
-            text += f", acknowledged at {seconds(deliveries.ack_invoked_ns[row])}"
-            if deliveries.settlement[row] == Outcome.OK:
-                text += f", confirmed at {seconds(deliveries.settled_ns[row])}"
-        yield int(deliveries.place[row]), (received_ns, text)
+def _delivery(facts: Facts, deliveries: Columns, row: int) -> tuple[int, str]:
+    received_ns = int(deliveries.received_ns[row])
+    text = f"delivered to client {deliveries.client[row]} at {seconds(received_ns)} (attempt {deliveries.attempt[row]}"
+    if deliveries.broker_sequence[row]:
+        text += f", sequence {deliveries.broker_sequence[row]}"
+    text += ", flagged redelivered)" if deliveries.redelivered[row] else ")"
+    if deliveries.ack_kind[row] == AckKind.AUTOMATIC:
+        text += ", settled as it was sent"
+    elif deliveries.ack_invoked_ns[row] == NEVER:
+        text += ", never acknowledged"
+    else:
+        text += f", acknowledged at {seconds(deliveries.ack_invoked_ns[row])}"
+        if deliveries.settlement[row] == Outcome.OK:
+            text += f", confirmed at {seconds(deliveries.settled_ns[row])}"
+    return received_ns, text

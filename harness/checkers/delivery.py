@@ -15,7 +15,7 @@ import numpy as np
 from harness.checkers.anomaly import Anomaly, of_deliveries, of_sets
 from harness.checkers.facts import Facts
 from harness.checkers.messages import Messages
-from harness.checkers.repeats import Repeats, repeats, stored_twice
+from harness.checkers.repeats import Repeats, copies_of, repeats, stored_twice
 from harness.history.history import Array
 
 STRANGE = ("phantom", "corrupt", "foreign")
@@ -33,7 +33,8 @@ class DeliveryFindings:
 
 def check(facts: Facts) -> DeliveryFindings:
     """Find every anomaly of delivery. Whether the read was good enough to call a message lost is not asked here."""
-    again = repeats(facts)
+    copies = copies_of(facts)
+    again = repeats(facts, copies)
     gone = ~facts.discharged & ~facts.found
     dropped = facts.dropped & gone
     lost = facts.acked & gone & ~dropped
@@ -58,7 +59,7 @@ def check(facts: Facts) -> DeliveryFindings:
         "swallowed": (swallowed, "answered as a duplicate, no copy was ever stored"),
         "stranded": (stranded, "in the broker, never delivered, though consumers were idle"),
         "visible_failure": (visible_failure, "refused for certain, yet delivered"),
-        "duplicate_publish": (stored_twice(facts), "stored more than once"),
+        "duplicate_publish": (stored_twice(facts, copies), "stored more than once"),
         "duplicate_delivery": (again.delivery, lambda place: _why_twice(again, place)),
         "again_after_confirmed_ack": (
             np.setdiff1d(again.confirmed, again.late, assume_unique=True),

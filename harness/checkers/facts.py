@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -235,17 +234,17 @@ class Facts:
 def gather(history: History, *, compiled: bool | None = None) -> Facts:
     """The sets of a history, in one pass over its publications and one over its deliveries, and another over them where
     a message came twice. `compiled`: by machine code, which says the same; None: where it is installed and pays."""
-    steps = _steps(history, compiled)
     gathered = Gathering.of(history)
     for chunk in history.publications.chunks(*g.PUBLICATION_COLUMNS):
-        steps.publications(gathered, chunk)
+        g.publications(gathered, chunk)
     g.all_published(gathered)
     answered_apart = len(gathered.apart)
     candidates = _candidates(history)
     if len(candidates) > 1 or len(history.terms.groups) > 1:
         gathered.by_group = {word: np.zeros(gathered.places.count, np.uint8) for word in candidates}
+    gather_deliveries = _deliveries(history, compiled)
     for chunk in history.deliveries.chunks(*g.DELIVERY_COLUMNS):
-        steps.deliveries(gathered, chunk)
+        gather_deliveries(gathered, chunk)
     groups = _groups(gathered, candidates)
     if len(candidates) > 1 or gathered.whole > _received(gathered):
         chunks = history.deliveries.chunks("message", "corrupt", "foreign", "group")
@@ -269,17 +268,17 @@ def gather(history: History, *, compiled: bool | None = None) -> Facts:
     )
 
 
-def _steps(history: History, compiled: bool | None) -> Any:
+def _deliveries(history: History, compiled: bool | None) -> Callable[[Gathering, Columns], None]:
     rows = history.publications.rows + history.deliveries.rows
     if compiled is False or (compiled is None and rows < COMPILED_ROWS_MIN):
-        return g
+        return g.deliveries
     try:
-        from harness.checkers import compiled as machine_code
+        from harness.checkers.compiled import deliveries
     except ImportError:
         if compiled:
             raise
-        return g
-    return machine_code
+        return g.deliveries
+    return deliveries
 
 
 def _received(gathered: Gathering) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.checkers import messages as flag
-from harness.checkers.lanes import Connections, Lanes
+from harness.checkers.lanes import Connections, Lanes, constant
 from harness.checkers.load import never_handed_over
 from harness.checkers.places import NOWHERE, Places
 from harness.history.columns import NEVER
@@ -151,6 +151,8 @@ _SAID_BY = np.array([_said_by(code) for code in range(32)], np.uint16)
 
 def publications(gathering: Gathering, chunk: Columns) -> None:
     """Gather some publications."""
+    if _alike(gathering, chunk):
+        return
     places = gathering.places.of(chunk.message)
     at, once = stretch(places), ascending(places)
     ok = chunk.outcome == Outcome.OK
@@ -178,6 +180,33 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     retries["place"], retries["attempt"] = places[rows], chunk.attempt[rows]
     retries["connection"], retries["invoked_ns"] = connection[rows], chunk.invoked_ns[rows]
     gathering._retries.append(retries)
+
+
+def _alike(gathering: Gathering, chunk: Columns) -> bool:
+    """Gather what a healthy client publishes: one message after another, all first attempts, all ended alike. Whether
+    it is that."""
+    steps = chunk.message[1:] - chunk.message[:-1]
+    same = ("attempt", "outcome", "acknowledged_by", "duplicate", "client", "epoch")
+    if not all(constant(chunk[name]) for name in same) or chunk.attempt[0] != 1 or chunk.outcome[0] == Outcome.FAIL:
+        return False
+    if gathering.places.sparse or not (steps == 1).all():
+        return False
+    first, last = gathering.places.of(chunk.message[[0, -1]]).tolist()
+    ok, by_broker, duplicate = (
+        int(one)
+        for one in (
+            chunk.outcome[0] == Outcome.OK,
+            chunk.acknowledged_by[0] == AcknowledgedBy.BROKER,
+            chunk.duplicate[0] != 0,
+        )
+    )
+    at = slice(first, last + 1)
+    gathering.flags[at] |= _SAID_BY[ok | by_broker << 2 | duplicate << 3]
+    gathering.connection[at] = gathering.producers.of(chunk)[0]
+    gathering.invoked_ns[at] = chunk.invoked_ns
+    if ok and not duplicate:
+        gathering.number(np.arange(first, last + 1), chunk.broker_sequence, once=True)
+    return True
 
 
 def all_published(gathering: Gathering) -> None:
@@ -240,6 +269,7 @@ def deliveries(gathering: Gathering, chunk: Columns) -> None:
         state[places[own]] |= SEEN
         state[places[own & done]] |= DONE
     gathering.number(places, chunk.broker_sequence, once=True)  # of two deliveries, who asks looks at the rows
+    gathering.lanes.look_for_disorder(gathering.consumers.of(chunk), chunk.received_ns, chunk.number)
     feed(gathering, gathering.lanes, chunk, places, rows)
 
 
@@ -265,10 +295,10 @@ def feed(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array, rows
     """Feed the deliveries that are under a contract of order to the lanes; `rows`: their numbers in the table."""
     lane, invoked_ns, eligible = under_contract(gathering, lanes, chunk, places)
     if len(lane) == len(rows):
-        lanes.feed(lane, invoked_ns, chunk.received_ns, chunk.number, rows, places)
+        lanes.feed(lane, invoked_ns, rows, places)
     else:
         at = np.flatnonzero(eligible)
-        lanes.feed(lane, invoked_ns, chunk.received_ns[at], chunk.number[at], rows[at], places[at])
+        lanes.feed(lane, invoked_ns, rows[at], places[at])
 
 
 def under_contract(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array) -> tuple[Array, Array, Array]:

@@ -8,13 +8,15 @@ an attempt. Connections are numbered from 1 up; 0 is none.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from harness.history.history import Array, Columns
 
 _NO_TIME = np.iinfo(np.int64).min
-LATEST, RECEIVED, NUMBER, KEPT = range(4)
+LATEST, KEPT = range(2)
+_RUNS_MAX = 1 << 10
 _TABLE_MAX = 1 << 22
 
 
@@ -27,11 +29,11 @@ class Connections:
 
     def of(self, rows: Columns) -> Array:
         """The number of each row's connection."""
-        if _constant(rows.client) and _constant(rows.epoch):
+        if constant(rows.client) and constant(rows.epoch):
             number = self._number(int(rows.client[0]) << 16 | int(rows.epoch[0]))
             return np.broadcast_to(np.uint32(number), rows.rows)
         code = (rows.client.astype(np.uint32) << np.uint32(16)) | rows.epoch
-        starts = np.concatenate([[0], np.flatnonzero(code[1:] != code[:-1]) + 1])
+        starts = starts_of(code)
         distinct, which = np.unique(code[starts], return_inverse=True)
         numbers = np.array([self._number(one) for one in distinct.tolist()], np.uint32)[which]
         return np.repeat(numbers, np.diff(starts, append=rows.rows))
@@ -40,8 +42,16 @@ class Connections:
         return self.numbers.setdefault(code, len(self.numbers) + 1) if self.zero or code & 0xFFFF else 0
 
 
-def _constant(array: Array) -> bool:
-    return bool((array == array[0]).all())
+def constant(array: Array) -> bool:
+    """Whether all values are equal."""
+    return array.strides == (0,) or bool((array == array[0]).all())
+
+
+def starts_of(array: Array) -> Array:
+    """Where each run of equal values starts."""
+    if constant(array):
+        return np.zeros(1, np.int64)
+    return np.concatenate([[0], np.flatnonzero(array[1:] != array[:-1]) + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +66,16 @@ class Suspects:
 
 @dataclass(slots=True)
 class Lanes:
-    """All lanes. `state`: of each, when its latest publication was invoked, when its last delivery was received, the
-    number of that, and how many it has. `table`: the lane of each pair of connections, -1 of none. `unsorted`: some
-    delivery was fed before one that was received earlier."""
+    """All lanes. `state`: of each, when its latest publication was invoked, and how many deliveries it has. `table`:
+    the lane of each pair of connections, -1 of none. `unsorted`: some row stands before one that was received earlier.
+    """
 
-    state: Array = field(default_factory=lambda: np.empty((0, 4), np.int64))
+    state: Array = field(default_factory=lambda: np.empty((0, 2), np.int64))
     unsorted: bool = False
     count: int = 0
     table: Array = field(default_factory=lambda: np.full((1, 1), -1, np.int32))
     _numbers: dict[int, int] = field(default_factory=dict)
+    _last: dict[int, tuple[int, int]] = field(default_factory=dict)
     _suspects: list[tuple[Array, Array, Array, Array]] = field(default_factory=list)
 
     def of(self, published: Array, delivered: Array) -> Array:
@@ -102,7 +113,7 @@ class Lanes:
         number = self._numbers.setdefault(code, len(self._numbers))
         self.count = len(self._numbers)
         if number >= len(self.state):
-            more = np.full((len(self.state) + 16, 4), _NO_TIME)
+            more = np.full((len(self.state) + 16, 2), _NO_TIME)
             more[:, KEPT] = 0
             self.state = np.concatenate([self.state, more])
         return number
@@ -112,17 +123,35 @@ class Lanes:
         """How many deliveries each lane has."""
         return self.state[: self.count, KEPT]
 
-    def feed(self, lane: Array, invoked_ns: Array, received_ns: Array, number: Array, row: Array, place: Array) -> None:
-        """Some more deliveries, in the order of their rows: the lane, when their publication was invoked, and so on."""
+    def look_for_disorder(self, delivered: Array, received_ns: Array, number: Array) -> None:
+        """See whether rows stand in the order of their receipt, of each connection of a consumer."""
+        if self.unsorted or not len(delivered):
+            return
+        starts = starts_of(delivered)
+        if len(starts) > _RUNS_MAX:  # rows of many connections, mixed: it is cheaper to sort them
+            self.unsorted = True
+            return
+        late = received_ns[1:] <= received_ns[:-1]
+        if late.any():
+            late &= (received_ns[1:] < received_ns[:-1]) | (number[1:] < number[:-1])
+            late[starts[1:] - 1] = False
+            self.unsorted = bool(late.any())
+        for begin, end in pairwise([*starts.tolist(), len(delivered)]):
+            connection = int(delivered[begin])
+            first, last = ((int(received_ns[row]), int(number[row])) for row in (begin, end - 1))
+            self.unsorted |= first < self._last.get(connection, first)
+            self._last[connection] = last
+
+    def feed(self, lane: Array, invoked_ns: Array, row: Array, place: Array) -> None:
+        """Some more deliveries, in the order of their receipt; `invoked_ns`: when each was published."""
         if not len(lane):
             return
         # Of small numbers, a stable sort is a radix sort.
         order = np.argsort(lane.astype(np.uint16) if self.count <= 1 << 16 else lane, kind="stable")
         in_order = lane[order]
-        starts = np.concatenate([[0], np.flatnonzero(in_order[1:] != in_order[:-1]) + 1])
+        starts = starts_of(in_order)
         ends = np.append(starts[1:], len(order))
-        times, received, numbers = invoked_ns[order], received_ns[order], number[order]
-        self._look_for_disorder(in_order, starts, ends, received, numbers)
+        times = invoked_ns[order]
         latest = np.empty_like(times)
         for begin, end, which in zip(starts.tolist(), ends.tolist(), in_order[starts].tolist(), strict=True):
             before = self.state[which, LATEST]
@@ -146,18 +175,3 @@ class Lanes:
         nothing = np.empty(0, np.int64)
         parts = [*self._suspects, (nothing, nothing, nothing, np.empty(0, np.bool_))]
         return Suspects(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-    def _look_for_disorder(self, lane: Array, starts: Array, ends: Array, received_ns: Array, number: Array) -> None:
-        which = lane[starts]
-        if not self.unsorted:
-            earlier = received_ns[1:] < received_ns[:-1]
-            same = received_ns[1:] == received_ns[:-1]
-            if same.any():
-                earlier |= same & (number[1:] < number[:-1])
-            earlier[starts[1:] - 1] = False
-            first = received_ns[starts], number[starts]
-            before = self.state[which, RECEIVED], self.state[which, NUMBER]
-            earlier_still = (first[0] < before[0]) | ((first[0] == before[0]) & (first[1] < before[1]))
-            self.unsorted = bool(earlier.any() or earlier_still.any())
-        self.state[which, RECEIVED] = received_ns[ends - 1]
-        self.state[which, NUMBER] = number[ends - 1]

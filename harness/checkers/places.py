@@ -136,6 +136,8 @@ def _extents(parts: Iterable[Array]) -> tuple[Array, Array] | None:
     for part in parts:
         rows += len(part)
         packed = part.view(np.int64)
+        if packed[0] >> SEQUENCE_BITS == packed[-1] >> SEQUENCE_BITS and (packed[1:] > packed[:-1]).all():
+            packed = packed[[0, -1]]  # ascending, so all are of one producer and between these
         producers, sequences = packed >> SEQUENCE_BITS, packed & SEQUENCE_MAX
         starts = np.concatenate([[0], np.flatnonzero(producers[1:] != producers[:-1]) + 1])
         owners = producers[starts]

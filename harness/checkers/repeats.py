@@ -13,7 +13,7 @@ import numpy as np
 from harness.checkers.facts import Facts
 from harness.checkers.places import runs
 from harness.history.columns import NEVER
-from harness.history.history import Array
+from harness.history.history import Array, Columns
 from harness.operation import AckKind, Outcome
 
 _NO_TIME = np.iinfo(np.int64).max
@@ -43,11 +43,17 @@ class Repeats:
     unflagged: Array
 
 
-def repeats(facts: Facts) -> Repeats:
-    """Every repeated delivery of a history."""
+def copies_of(facts: Facts) -> Columns:
+    """The deliveries of the messages that some group received more than once."""
     if not facts.repeated:
+        return Columns("deliveries", {"place": np.empty(0, np.int64)}, 0)
+    return facts.deliveries_of(facts.repeated, *_COLUMNS)
+
+
+def repeats(facts: Facts, copies: Columns) -> Repeats:
+    """Every repeated delivery of a history, among its `copies_of`."""
+    if not copies.rows:
         return Repeats(*(np.empty(0, np.int64) for _ in range(4)))
-    copies = facts.deliveries_of(facts.repeated, *_COLUMNS)
     at, group, attempt, sequence = copies.place, copies.group, copies.attempt, copies.broker_sequence
     received_ns, fetched_ns, acknowledged_ns = copies.received_ns, copies.fetch_invoked_ns, copies.ack_invoked_ns
     unflagged = copies.redelivered == 0
@@ -79,15 +85,14 @@ def repeats(facts: Facts) -> Repeats:
     return Repeats(*(np.unique(np.concatenate(found)) for found in (twice, late, again, silent)))
 
 
-def stored_twice(facts: Facts) -> Array:
+def stored_twice(facts: Facts, copies: Columns) -> Array:
     """Places of messages of which the broker stored more than one copy: two sequences, or two attempts both delivered.
 
     An answer that calls a message a duplicate names the original's sequence, or none: it is no copy. Queues and
     streams number on their own, so with several groups each group's deliveries are compared among themselves.
     """
     found = [facts.apart]
-    if facts.repeated:
-        copies = facts.deliveries_of(facts.repeated, "group", "attempt", "broker_sequence")
+    if copies.rows:
         for word in facts.groups:
             own = copies.group == word
             found.append(_differing(copies.place[own], copies.attempt[own]))
