@@ -115,7 +115,7 @@ def _repeat_effect(rows: Rows, message: int) -> None:
 Plant = Callable[[Rows, int], None]
 EVERY = None
 PLANTS: dict[str, tuple[Plant, set[str] | None]] = {
-    "a lost message": (_lose, LEAST | LEAST_PROCESSED | {"log_consistent"}),
+    "a lost message": (_lose, LEAST | LEAST_PROCESSED),
     "a message delivered twice": (_deliver_again, MOST),
     "a message that comes again after its confirmed acknowledgement": (_fetch_again, MOST | {"never_again"}),
     "a message stored twice": (_store_twice, MOST | {"publish_once"}),
@@ -126,6 +126,10 @@ PLANTS: dict[str, tuple[Plant, set[str] | None]] = {
     "a message without its effect": (_skip_effect, LEAST_PROCESSED),
     "a message with two effects": (_repeat_effect, MOST_PROCESSED),
 }
+
+NOT_HELD = {"a lost message": {"log_consistent"}}
+"""What is broken besides, or unknown: what the log's readers passed over proves nothing where it may have gone down with
+a connection."""
 
 
 def by_status(judgement: Judgement, status: Status) -> set[str]:
@@ -165,9 +169,11 @@ def test_what_is_planted_breaks_what_it_should_and_nothing_else(
             for name, table in past.tables.items()
         }
         judgement = judge(replace(past, tables=tables))
-        judged = set(judgement.verdicts)
+        besides = NOT_HELD.get(planted, set())
+        assert not besides & by_status(judgement, Status.HELD)
+        judged = set(judgement.verdicts) - besides
         violated = judged if breaks is EVERY else breaks & judged
-        assert by_status(judgement, Status.VIOLATED) == violated, (number, MessageId.unpack(message))
+        assert by_status(judgement, Status.VIOLATED) - besides == violated, (number, MessageId.unpack(message))
         assert by_status(judgement, Status.HELD) == judged - violated, (number, MessageId.unpack(message))
         done += 1
     prove(f"plantings of {planted} into a fair run: it breaks what it should, and all else is HELD", done)
