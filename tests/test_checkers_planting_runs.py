@@ -128,8 +128,8 @@ PLANTS: dict[str, tuple[Plant, set[str] | None]] = {
 }
 
 NOT_HELD = {"a lost message": {"log_consistent"}}
-"""What is broken besides, or unknown: who reads on from the second number may have begun there, and what is settled as it
-is sent may have gone down with a connection."""
+"""What is broken besides, or unknown: who reads from the second number on may have begun there, and what is settled as
+it is sent may have gone down with a connection."""
 
 
 def by_status(judgement: Judgement, status: Status) -> set[str]:
