@@ -71,7 +71,7 @@ def test_the_oracle_sees_a_judge_that_is_deceived(
     monkeypatch.setattr("harness.history.plausible.check", lambda history, *_, **__: history)
     monkeypatch.setattr("harness.history.seal.changed", lambda *_: None)
     monkeypatch.setattr(soak, "KINDS", (soak.sealed, soak.rows))
-    _, failed = soak.fuzz(stock, range(80), 7, tmp_path)
+    _, failed = soak.fuzz(stock, range(300), 7, tmp_path)
     assert any("judged" in words for words in failed)
     assert any("->" in words for words in failed)
 

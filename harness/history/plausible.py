@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.errors import Refused
 from harness.history.columns import NEVER, TABLES
-from harness.history.history import Array, History, Table
+from harness.history.history import Array, Columns, History, Table
 from harness.history.terms import Terms
 from harness.history.values import ENUMS, wrong_word
 from harness.operation import SEQUENCE_BITS, Outcome
@@ -107,10 +107,13 @@ def _senseless(value: object, place: str) -> str | None:
 
 def _impossible(history: History) -> Iterator[_Wrong]:
     for table in history.tables.values():
-        if table.rows:
-            yield from _values(table)
-            yield from _times(table)
-    yield from _answers(history)
+        for chunk in table.chunks():
+            yield from _values(chunk)
+            yield from _times(chunk)
+    for chunk in history.publications.chunks("outcome", "completed_ns"):
+        yield from _unanswered(chunk)
+    for chunk in history.deliveries.chunks("settlement", "settled_ns", "ack_invoked_ns"):
+        yield from _unsettled(chunk)
     for name, column in _ONCE:
         yield from _repeated(history.tables[name], column)
     if not history.terms.recorded_by:
@@ -119,7 +122,7 @@ def _impossible(history: History) -> Iterator[_Wrong]:
         yield from _missing_deliveries(history.deliveries)
 
 
-def _values(table: Table) -> Iterator[_Wrong]:
+def _values(table: Columns) -> Iterator[_Wrong]:
     """Values that stand for nothing."""
     for column, meaning in TABLES[table.name].items():
         values = table[column]
@@ -131,7 +134,7 @@ def _values(table: Table) -> Iterator[_Wrong]:
             yield _first(table, values < 1, column, "is below 1")
 
 
-def _times(table: Table) -> Iterator[_Wrong]:
+def _times(table: Columns) -> Iterator[_Wrong]:
     for column, meaning in TABLES[table.name].items():
         if meaning.unit != "ns":
             continue
@@ -144,11 +147,14 @@ def _times(table: Table) -> Iterator[_Wrong]:
             yield _first(table, wrong, then, f"comes before {first} {table[first][np.flatnonzero(wrong)[0]]}")
 
 
-def _answers(history: History) -> Iterator[_Wrong]:
-    """Answers without their time, and settlements of what was never acknowledged."""
-    publications, deliveries = history.publications, history.deliveries
+def _unanswered(publications: Columns) -> Iterator[_Wrong]:
+    """Answers without their time."""
     if (wrong := (publications.outcome != Outcome.INFO) & (publications.completed_ns == NEVER)).any():
         yield _first(publications, wrong, "outcome", "has no completed_ns")
+
+
+def _unsettled(deliveries: Columns) -> Iterator[_Wrong]:
+    """Settlements without their time, or of what was never acknowledged."""
     if (wrong := (deliveries.settlement == Outcome.OK) & (deliveries.settled_ns == NEVER)).any():
         yield _first(deliveries, wrong, "settlement", "has no settled_ns")
     if (wrong := (deliveries.settled_ns != NEVER) & (deliveries.ack_invoked_ns == NEVER)).any():
@@ -169,66 +175,100 @@ def _repeated(table: Table, column: str) -> Iterator[_Wrong]:
 
 
 def _unknown_clients(history: History) -> Iterator[_Wrong]:
-    known = history.clients.client
+    known = np.zeros(1 << 16, np.bool_)
+    known[history.clients.client] = True
     for table in (history.publications, history.deliveries):
-        if table.rows and (wrong := ~np.isin(table.client, known)).any():
-            yield _first(table, wrong, "client", "is in no row of clients")
+        for chunk in table.chunks("client"):
+            if (wrong := ~known[chunk.client]).any():
+                yield _first(chunk, wrong, "client", "is in no row of clients")
 
 
 def _missing_publications(table: Table) -> Iterator[_Wrong]:
     """Messages that a producer numbered and that are not there, and attempts of one that do not follow each other."""
-    if (wrong := table.message >> np.uint64(SEQUENCE_BITS) != table.client).any():
-        yield _first(table, wrong, "message", "is not of the client that published it")
-        return
-    first = np.flatnonzero(table.attempt == 1)
-    gap = _gap(table.client[first], table.message[first])
-    if gap is not None:
-        row = int(first[gap])
-        yield _Wrong(table.name, row, f"message {_told(table.message[row])} does not follow the one before it")
-        return
-    again = np.flatnonzero(table.attempt != 1)
-    if len(again) == 0:
-        return
-    again = again[np.lexsort((table.attempt[again], table.message[again]))]
-    message, attempt = table.message[again], table.attempt[again]
-    known = np.sort(table.message[first], kind="stable")
-    at = np.minimum(np.searchsorted(known, message), max(len(known) - 1, 0))
-    expected = np.where(known[at] == message, 2, 1) if len(known) else np.ones(len(again))
+    numbers, retried = _Numbers(), False
+    for chunk in table.chunks("client", "message", "attempt"):
+        if (wrong := chunk.message >> np.uint64(SEQUENCE_BITS) != chunk.client).any():
+            yield _first(chunk, wrong, "message", "is not of the client that published it")
+            return
+        first = np.flatnonzero(chunk.attempt == 1)
+        retried = retried or len(first) < chunk.rows
+        if (gap := numbers.gap(chunk.client[first], chunk.message[first])) is not None:
+            row = int(first[gap])
+            why = f"message {_told(chunk.message[row])} does not follow the one before it"
+            yield _Wrong(table.name, chunk.first + row, why)
+            return
+    if retried:
+        yield from _missing_attempts(table)
+
+
+def _missing_attempts(table: Table) -> Iterator[_Wrong]:
+    again = table.select(("attempt",), lambda chunk: chunk.attempt != 1, ("message", "attempt"))
+    order = np.lexsort((again.attempt, again.message))
+    message, attempt = again.message[order], again.attempt[order]
+    several = np.unique(message)
+    begun = np.zeros(len(several), np.bool_)
+    for chunk in table.chunks("message", "attempt"):
+        first = chunk.message[chunk.attempt == 1]
+        at = np.minimum(np.searchsorted(several, first), len(several) - 1)
+        begun[at[several[at] == first]] = True
+    expected = np.where(begun[np.searchsorted(several, message)], 2, 1)
     same = message[1:] == message[:-1]
     expected[1:][same] = attempt[:-1][same].astype(np.int64) + 1
     if (wrong := attempt != expected).any():
         place = int(np.flatnonzero(wrong)[0])
+        rows = [np.flatnonzero(chunk.attempt != 1) + chunk.first for chunk in table.chunks("attempt")]
         why = f"attempt {attempt[place]} of message {_told(message[place])} follows no attempt before it"
-        yield _Wrong(table.name, int(again[place]), why)
+        yield _Wrong(table.name, int(np.concatenate(rows)[order[place]]), why)
 
 
 def _missing_deliveries(table: Table) -> Iterator[_Wrong]:
-    gap = _gap(table.client, table.number, begin=1)
-    if gap is not None:
-        why = f"number {table.number[gap]} does not follow the one before it of client {table.client[gap]}"
-        yield _Wrong(table.name, gap, why)
+    numbers = _Numbers(begin=1)
+    for chunk in table.chunks("client", "number"):
+        if (gap := numbers.gap(chunk.client, chunk.number)) is not None:
+            why = f"number {chunk.number[gap]} does not follow the one before it of client {chunk.client[gap]}"
+            yield _Wrong(table.name, chunk.first + gap, why)
+            return
 
 
-def _gap(client: Array, number: Array, begin: int | None = None) -> int | None:
-    """Place of the first number that is not its client's last one plus 1, or that is its first and not `begin`."""
-    if len(client) == 0:
-        return None
-    order, one = np.arange(len(client)), number.dtype.type(1)
-    changes = np.flatnonzero(client[1:] != client[:-1])
-    # A client's rows stand together and ascend, as it wrote them; only what was mixed has to be put in order.
-    if len(changes) >= np.count_nonzero(np.bincount(client)) or (number[1:] <= number[:-1]).sum() > len(changes):
-        order = np.lexsort((number, client))
-        client, number = client[order], number[order]
-    new = np.ones(len(client), np.bool_)
-    new[1:] = client[1:] != client[:-1]
-    wrong = new & (number != begin) if begin is not None else np.zeros(len(client), np.bool_)
-    wrong[1:] |= ~new[1:] & (number[1:] != number[:-1] + one)
-    return int(order[np.flatnonzero(wrong)[0]]) if wrong.any() else None
+class _Numbers:
+    """The numbers of each client, which follow each other, a chunk at a time. `begin`: the first; None: any."""
+
+    def __init__(self, begin: int | None = None) -> None:
+        self._begin = begin
+        self._last: dict[int, int] = {}
+        self._mixed = False
+
+    def gap(self, client: Array, number: Array) -> int | None:
+        """The place of the first number that is not its client's last one plus 1, or that is its first and not `begin`.
+
+        A client's rows stand together and ascend, as it wrote them; only what was mixed has to be put in order, which
+        cannot be done beyond a chunk: then nothing is known.
+        """
+        if len(client) == 0 or self._mixed:
+            return None
+        order, one = np.arange(len(client)), number.dtype.type(1)
+        changes = np.flatnonzero(client[1:] != client[:-1])
+        if len(changes) >= np.count_nonzero(np.bincount(client)) or (number[1:] <= number[:-1]).sum() > len(changes):
+            order = np.lexsort((number, client))
+            client, number = client[order], number[order]
+            changes = np.flatnonzero(client[1:] != client[:-1])
+        wrong = np.zeros(len(client), np.bool_)
+        wrong[1:] = number[1:] != number[:-1] + one
+        for place in (0, *(changes + 1).tolist()):
+            mine, first = int(client[place]), int(number[place])
+            last = self._last.get(mine, None if self._begin is None else self._begin - 1)
+            if mine in self._last and first < self._last[mine]:
+                self._mixed = True
+                return None
+            wrong[place] = last is not None and first != last + 1
+        ends = np.append(changes, len(client) - 1)
+        self._last.update(zip(client[ends].tolist(), number[ends].tolist(), strict=True))
+        return int(order[np.flatnonzero(wrong)[0]]) if wrong.any() else None
 
 
-def _first(table: Table, wrong: Array, column: str, why: str) -> _Wrong:
+def _first(table: Columns, wrong: Array, column: str, why: str) -> _Wrong:
     row = int(np.flatnonzero(wrong)[0])
-    return _Wrong(table.name, row, f"{column} {table[column][row]} {why}")
+    return _Wrong(table.name, table.first + row, f"{column} {table[column][row]} {why}")
 
 
 def _told(packed: int) -> str:
