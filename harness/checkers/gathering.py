@@ -57,9 +57,10 @@ class Gathering:
     """What was gathered so far.
 
     `flags`: of each message. `sequence`: its first known number in the broker, empty before there is one, 0 of what has
-    none. `connection`, `invoked_ns`: of the first attempt of each, 0 where it had no connection; `retries`: the others,
-    by place and attempt. `apart`: places of messages with two numbers. `by_group`: where there may be several groups,
-    SEEN and DONE of each message, by the group's word. `whole`: deliveries of messages of ours.
+    none. `connection`: of the first attempt of each, 0 where it had none; `invoked_ns`: of that attempt, anything where
+    there is no such; `retries`: the others, by place and attempt. `apart`: places of messages with two numbers.
+    `by_group`: where there may be several groups, SEEN and DONE of each message, by the group's word. `whole`:
+    deliveries of messages of ours.
     """
 
     places: Places
@@ -85,14 +86,14 @@ class Gathering:
         publications = history.publications
         places = Places(lambda: (chunk.message for chunk in publications.chunks("message")))
         count = places.count
-        return cls(places, np.zeros(count, np.uint16), np.zeros(count, np.uint32), np.zeros(count, np.int64))
+        return cls(places, np.zeros(count, np.uint16), np.zeros(count, np.uint32), np.empty(count, np.int64))
 
     def number(self, places: Array, sequence: Array, *, once: bool) -> None:
         """Note what the broker called these messages (0: nothing), and which have another number already. `once`: no
         message is here twice, or it does not matter."""
         if not sequence.any():
             return
-        if (sequence == 0).any():
+        if not sequence.all():
             known = np.flatnonzero(sequence)
             places, sequence = places[known], sequence[known]
         self.room_for(sequence)
@@ -104,11 +105,9 @@ class Gathering:
             self.sequence[at] = told
         elif new.any():
             self.sequence[places[new]] = told[new]
-        if not once:
-            before = self.sequence[at]
-        differ = before != told
-        if once:
-            differ &= ~new
+        if once and new.all():
+            return
+        differ = (before != told) & ~new if once else self.sequence[at] != told
         if differ.any():
             self.apart.append(places[differ])
 
