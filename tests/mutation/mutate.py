@@ -56,7 +56,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "emptiness.py": _QUEUE,
     "queue_operations.py": _QUEUE,
     "queue_witnesses.py": _QUEUE,
-    "places.py": ("delivery", "ordering", "fifo", "reference"),
+    "places.py": ("places", "delivery", "ordering", "fifo", "reference"),
     "bounds.py": ("judge",),
     "sentences.py": ("judge", "delivery", "trial"),
 }
