@@ -109,7 +109,7 @@ class _Draw:
         seed = self.seed
         self.now_ms = 0
         self.injections: list[InjectionTerms] = []
-        self.phase("deploy", 5)
+        self.phase("deploy", seed.choice([5, 5, 300]))
         self.begin_ms = self.now_ms
         self.phase("quiet", self.phase_ms, 0)
         for trial in range(seed.choice([0, 0, 1, 1, 1, 1, 2])):

@@ -278,6 +278,12 @@ def test_the_witness_of_a_false_empty_counts_unanswered_dequeues() -> None:
     assert findings.rows["false_empty"] == (fifo.Rows(enqueues=(0, 1), dequeues=(1,)),)
 
 
+def test_where_nothing_was_enqueued_every_value_is_nobodys() -> None:
+    assert found([deq(1, 1, 2), deq(2, 3, 4)]) == {"phantom": 2}
+    assert found([deq(1, 1, 2)]) == {"phantom": 1}
+    assert found([enq(1, 1, 2)]) == {}
+
+
 def test_every_pattern_is_looked_for() -> None:
     assert list(fifo.check(*tables([])).anomalies) == list(fifo.PATTERNS)
 

@@ -16,6 +16,7 @@ from tests.histories import (
     MS,
     Deliver,
     Event,
+    Phase,
     Publish,
     client,
     counter,
@@ -310,6 +311,15 @@ FAIR: dict[str, Callable[[], History]] = {
     ),
     "a stall of the auditor, after the drain, changes nothing that was read": lambda: fair_history(
         note("ticker-gap", 6_500, client=-1, value=400 * MS)
+    ),
+    "a stall before any load touches nothing that is judged": lambda: fair_history(
+        note("ticker-gap", 350, client=-1, value=300 * MS),
+        events=[
+            replace(event, begin_ms=400.0)
+            if isinstance(event, Phase) and event.phase == "quiet" and not event.trial
+            else event
+            for event in fair_events()
+        ],
     ),
     "a stall below the limit is none": lambda: fair_history(note("ticker-gap", 700, value=200 * MS)),
     "no more was at risk than an attempt that is never answered": lambda: fair_history(

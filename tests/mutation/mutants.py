@@ -1,9 +1,9 @@
 """What small wrongs can be put into a module? One change of one place each, as its text.
 
 A mutant is the module's source with one node of its syntax tree written differently: a comparison that includes its
-bound or no longer does, `and` for `or`, `&` for `|`, plus for minus, a number one higher, a `~` or `not` left out,
-least for greatest, one side of a search for the other, or a statement left out. Docstrings, annotations, decorators and
-the texts of sentences stay as they are: changing them changes no verdict.
+bound or no longer does, `and` for `or`, `&` for `|`, plus for minus, a number one higher (a large one doubled), a `~`
+or `not` left out, least for greatest, one side of a search for the other, or a statement left out. Docstrings,
+annotations, decorators and the texts of sentences stay as they are: changing them changes no verdict.
 """
 
 from __future__ import annotations
@@ -40,14 +40,19 @@ _NAMES = {
     for one, other in (pair, pair[::-1])
 }
 
+_LARGE = 16
+"""From here on a number is doubled: one more of what is counted in billions is no wrong that anybody could see."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`where`: the function that it is in, "" outside any; `before`, `after`: the place's text; `source`: the whole."""
+    """`where`: the function that it is in, "" outside any; `was`: the line on which its place begins; `before`,
+    `after`: the place's text; `source`: the whole text with the change."""
 
     file: str
     line: int
     where: str
+    was: str
     before: str
     after: str
     source: str
@@ -55,12 +60,13 @@ class Mutant:
     @property
     def name(self) -> str:
         """What it is called: the same whatever lines are added above it."""
-        return f"{self.file}:{self.where}: {self.before} -> {self.after}"
+        becomes = self.source.splitlines()[self.line - 1].strip()
+        return f"{self.file}:{self.where}: {self.was} -> {becomes}"
 
 
 def mutants(file: str, source: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its text."""
-    text = source.encode()
+    text, lines = source.encode(), source.splitlines()
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -71,7 +77,7 @@ def mutants(file: str, source: str) -> Iterator[Mutant]:
         before = text[begin:end].decode()
         for after in _changes(node):
             changed = (text[:begin] + after.encode() + text[end:]).decode()
-            yield Mutant(file, node.lineno, where, " ".join(before.split()), after, changed)
+            yield Mutant(file, node.lineno, where, lines[node.lineno - 1].strip(), before, after, changed)
 
 
 def _nodes(node: ast.AST, where: str) -> Iterator[tuple[ast.AST, str]]:
@@ -104,7 +110,7 @@ def _changes(node: ast.AST) -> Iterator[str]:
         case ast.Constant(bool() as value):
             yield str(not value)
         case ast.Constant(int() as value) | ast.Constant(float() as value):
-            yield str(value + 1)
+            yield str(value + 1 if value < _LARGE else 2 * value)
         case ast.Name(name) if name in _NAMES:
             yield _NAMES[name]
         case ast.Attribute(value, name) if name in _NAMES:

@@ -21,6 +21,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import json
+import math
 import os
 import random
 import shutil
@@ -55,7 +56,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "emptiness.py": _QUEUE,
     "queue_operations.py": _QUEUE,
     "queue_witnesses.py": _QUEUE,
-    "places.py": ("delivery", "ordering", "fifo", "reference"),
+    "places.py": ("places", "delivery", "ordering", "fifo", "reference"),
     "bounds.py": ("judge",),
     "sentences.py": ("judge", "delivery", "trial"),
 }
@@ -165,8 +166,10 @@ def difference(mutant: Mutant) -> str:
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
-def judge(chosen: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]]:
-    """Each mutant and what became of it, as it becomes known. Raises SystemExit if the tests fail by themselves."""
+def judge(chosen: list[Mutant], jobs: int, within_s: float) -> Iterator[tuple[Mutant, str]]:
+    """Each mutant and what became of it, as it becomes known; none is begun after `within_s`. Raises SystemExit if the
+    tests fail by themselves."""
+    stops = time.monotonic() + within_s
     log = os.open(os.devnull, os.O_WRONLY)
     limits: dict[str, float] = {}
     for file in dict.fromkeys(mutant.file for mutant in chosen):
@@ -183,7 +186,7 @@ def judge(chosen: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]]:
     running: dict[int, tuple[Mutant, float]] = {}
     left = iter(chosen)
     while True:
-        while len(running) < jobs and (mutant := next(left, None)) is not None:
+        while len(running) < jobs and time.monotonic() < stops and (mutant := next(left, None)) is not None:
             limit_s = limits[" ".join(tests_of(mutant.file))]
             running[start(mutant, tests_of(mutant.file), log)] = (mutant, time.monotonic() + limit_s)
         if not running:
@@ -206,6 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--match", default="", help="only mutants whose name contains this")
     parser.add_argument("--sample", type=int, help="so many of them, at random")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no more of them after this time")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--equivalent", action="store_true", help="only those of equivalent.py, which must all survive")
     parser.add_argument("--json", type=Path, help="write the results here, too")
@@ -214,34 +218,37 @@ def main(arguments: list[str] | None = None) -> int:
     named = [mutant for mutant in every(files) if told.match in mutant.name]
     chosen = [mutant for mutant in named if (mutant.name in EQUIVALENT) is told.equivalent]
     if told.sample is not None and told.sample < len(chosen):
-        chosen = sorted(random.Random(told.seed).sample(chosen, told.sample), key=lambda one: (one.file, one.line))
+        chosen = random.Random(told.seed).sample(chosen, told.sample)
     if not chosen:
         print("no mutant is meant by that", file=sys.stderr)
         return 2
     prepare()
     ends: Counter[str] = Counter()
     survivors = []
-    for mutant, end in judge(chosen, told.jobs):
+    for mutant, end in judge(chosen, told.jobs, told.minutes * 60):
         ends[end] += 1
         if ends.total() % 10 == 0:
             print(f"{ends.total()} of {len(chosen)}", file=sys.stderr, flush=True)
         if end is SURVIVED:
             survivors.append(mutant)
             print(f"harness/checkers/{mutant.file}:{mutant.line} ({mutant.where})\n{difference(mutant)}", flush=True)
-    killed = ends[KILLED] + ends[TIMED_OUT]
+    killed, tried = ends[KILLED] + ends[TIMED_OUT], ends.total()
+    if not tried:
+        print("there was no time for any", file=sys.stderr)
+        return 2
     print(
-        f"{killed} of {len(chosen)} mutants killed ({ends[TIMED_OUT]} of them by time), {len(survivors)} survived; "
-        f"score {killed / len(chosen):.1%}; {len(named) - len(chosen)} more were not tried, or are equivalent"
+        f"{killed} of {tried} mutants killed ({ends[TIMED_OUT]} of them by time), {len(survivors)} survived; "
+        f"score {killed / tried:.1%}; {len(named) - tried} more were not tried, or are equivalent"
     )
     if told.json:
         told.json.write_text(
             json.dumps(
                 {
-                    "mutants": len(chosen),
+                    "mutants": tried,
                     "killed": killed,
                     "timed_out": ends[TIMED_OUT],
                     "survived": len(survivors),
-                    "score": killed / len(chosen),
+                    "score": killed / tried,
                     "survivors": [
                         {key: value for key, value in asdict(mutant).items() if key != "source"}
                         | {"difference": difference(mutant)}

@@ -23,6 +23,7 @@ CASES: dict[str, list[str]] = {
     "a + 1": ["(a - 1)", "2"],
     "-1": ["(1)", "2"],
     "0.5": ["1.5"],
+    "1e9": ["2000000000.0"],
     "True": ["False"],
     "'a' 'b'": [],
     "f'{a + 1}'": [],
@@ -45,7 +46,7 @@ def test_what_is_made_of_a_text(source: str) -> None:
 def test_a_mutant_names_its_place() -> None:
     source = "class A:\n    def é(self):\n        return 'ß', a <\\\n            b\n"
     (mutant,) = mutants("a.py", source)
-    assert mutant.name == "a.py:A.é: a <\\ b -> (a <= b)"
+    assert mutant.name == "a.py:A.é: return 'ß', a <\\ -> return 'ß', (a <= b)"
     assert mutant.line == 3
     assert mutant.source == "class A:\n    def é(self):\n        return 'ß', (a <= b)\n"
 
@@ -73,20 +74,21 @@ def run(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, object]]:
 
 
 def test_a_wrong_that_the_tests_know_is_killed(tmp_path: Path) -> None:
-    code, found = run(tmp_path, "--file", "bounds.py", "--match", "upper_bound: violating == 0 -> (violating != 0)")
+    code, found = run(tmp_path, "--file", "bounds.py", "--match", "-> if (violating != 0):")
     assert (code, found["mutants"], found["killed"], found["score"]) == (0, 1, 1, 1.0)
 
 
 def test_a_wrong_that_changes_nothing_survives(tmp_path: Path) -> None:
-    code, found = run(tmp_path, "--equivalent", "--file", "bounds.py", "--match", "60 -> 61")
+    code, found = run(tmp_path, "--equivalent", "--file", "bounds.py", "--match", "_HALVINGS = 120")
     assert (code, found["mutants"], found["killed"]) == (0, 1, 0)
     assert found["survivors"] == [
         {
             "file": "bounds.py",
             "line": 16,
             "where": "",
+            "was": "_HALVINGS = 60",
             "before": "60",
-            "after": "61",
-            "difference": "-_HALVINGS = 60\n+_HALVINGS = 61",
+            "after": "120",
+            "difference": "-_HALVINGS = 60\n+_HALVINGS = 120",
         }
     ]
