@@ -114,7 +114,7 @@ _LONGS, _BYTES = _read(types.int64), _read(types.uint8)
 
 @_compiled(  # type: ignore[untyped-decorator]
     *(
-        types.Tuple((types.int64, types.int64))(
+        types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
             types.int64,
             *(_LONGS, _LONGS, _LONGS),
             *(_LONGS, _LONGS, _BYTES, _BYTES, _LONGS),
