@@ -101,6 +101,9 @@ class Gateway:
             session = self._sessions.get(node)
             if session is not None and session.usable:
                 return session
+            if session is not None:  # the library need not have noticed that it is lost, and left its socket open
+                del self._sessions[node]
+                await session.close()
             if time.monotonic() - self._dialled_s.get(node, 0.0) < DIAL_AGAIN_S:
                 return None
             name = f"harness/{self._name}"

@@ -271,10 +271,12 @@ class Session:
     async def _end(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await self._client.close()
-        self._abort()
+        try:
+            with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._client.close()
+        finally:  # also where nobody waits for it any more
+            self._abort()
 
 
 def _fetched(task: asyncio.Task[Any]) -> None:
