@@ -112,7 +112,7 @@ class _Draw:
         self.phase("deploy", seed.choice([5, 5, 300]))
         self.begin_ms = self.now_ms
         self.phase("quiet", self.phase_ms, 0)
-        for trial in range(seed.choice([0, 0, 1, 1, 1, 1, 2])):
+        for trial in range(seed.choice([0, 0, 0, 1, 1, 1, 1, 1, 2, 3])):
             begin_ms, held_ms, back_ms = self.now_ms, seed.randint(100, 200), seed.randint(10, 60)
             for number in range(seed.choice([1, 1, 1, 2])):
                 self.inject(trial, number, begin_ms, held_ms, back_ms)
@@ -129,7 +129,7 @@ class _Draw:
         asked_ms = begin_ms + seed.randint(0, 30) * number
         bit_ms = asked_ms + seed.randint(0, 40)
         self.lost_at.append(bit_ms)
-        targets = seed.choice([("node-1",), ("node-1",), ("producer-1",), ("consumer-101->node-1", "producer-1")])
+        targets = seed.choice([("node-1",), ("node-1",), ("producer-1.1",), ("consumer-101->node-1", "producer-1")])
         self.injections.append(
             InjectionTerms(
                 fault=seed.choice(FAULTS),
@@ -155,7 +155,7 @@ class _Draw:
                 self.add(
                     "clients",
                     client=number,
-                    name=self.word("" if self.troubled() else f"{role}-{number}"),
+                    name=self.word("" if self.troubled() else f"{role}-{number}.{number}"),
                     slot=self.word(slot),
                     role=self.word(role),
                     group=self.word(self.groups[place % len(self.groups)] if role == "consumer" else ""),

@@ -5,11 +5,26 @@ from __future__ import annotations
 import pytest
 
 from harness.checkers import delivery
+from harness.checkers.anomaly import story
 from harness.checkers.facts import gather
 from harness.checkers.judge import judge
 from harness.guarantee import Status
 from harness.operation import AckKind, AcknowledgedBy
-from tests.histories import MS, Event, client, deliver, dropped, history, left, note, packed, phase, publish, terms
+from tests.histories import (
+    MS,
+    Event,
+    client,
+    deliver,
+    dropped,
+    effect,
+    history,
+    left,
+    note,
+    packed,
+    phase,
+    publish,
+    terms,
+)
 
 Case = tuple[list[Event], dict[str, int]]
 
@@ -313,6 +328,48 @@ def test_witnesses_are_the_smallest_ids_and_tell_their_story() -> None:
     witnesses = delivery.check(gather(past)).anomalies["lost"].witnesses
     assert [witness.message for witness in witnesses] == [packed(number) for number in range(1, 6)]
     assert witnesses[0].story.startswith("message 1:1: attempt 1 at 0.009 s acked, sequence 1: never delivered")
+
+
+def test_a_story_tells_all_that_happened_in_order() -> None:
+    past = history(
+        publish(1).acked(7, duplicate=True).at(1),
+        publish(1).retry(2).at(10),
+        publish(1).retry(3).refused("nack").at(12),
+        publish(1).retry(4).sent().at(14),
+        deliver(1).as_sequence(7).at(20).confirmed(26, asked_ms=25),
+        deliver(1).again().at(30),
+        deliver(1).of_attempt(2).automatic().at(40),
+        left(1, "dead-letter"),
+        effect(1, 2),
+    )
+    assert story(gather(past), 0) == (
+        "message 1:1: attempt 1 at 0.001 s acked as a duplicate, sequence 7; attempt 2 at 0.010 s never answered; "
+        "attempt 3 at 0.012 s refused (nack); attempt 4 at 0.014 s sent, unconfirmed; "
+        "delivered to client 101 at 0.020 s (attempt 1, sequence 7), acknowledged at 0.025 s, confirmed at 0.026 s; "
+        "delivered to client 101 at 0.030 s (attempt 1, flagged redelivered), never acknowledged; "
+        "delivered to client 101 at 0.040 s (attempt 2), settled as it was sent; "
+        "in a dead-letter queue; effect in the sink x2"
+    )
+
+
+def test_a_long_story_is_cut_and_says_how_much_is_left_out() -> None:
+    past = history(publish(1).acked(), *[deliver(1).again()] * 9, left(1), left(1, "stored"))
+    *told, more, owed, stored = story(gather(past), 0).split("; ")
+    assert (len(told), more) == (8, "and 2 more")
+    assert (owed, stored) == ("still owed by the broker at the end", "kept by the stream, owed to nobody")
+
+
+def test_the_witness_of_what_is_not_ours_names_its_delivery() -> None:
+    past = history(publish(1), deliver(9).at(5), *[deliver(1).damaged()] * 6, terms=terms(census_foreign=2))
+    anomalies = delivery.check(gather(past)).anomalies
+    (phantom,) = anomalies["phantom"].witnesses
+    assert (phantom.message, phantom.story) == (
+        packed(9),
+        "delivery 1 to client 101 at 0.005 s: nobody ever published it",
+    )
+    assert [witness.message for witness in anomalies["corrupt"].witnesses] == [None] * 5
+    (foreign,) = anomalies["foreign"].witnesses
+    assert (foreign.message, foreign.story) == (None, "2 read by the auditor: it is of another run")
 
 
 # ---- what the read must have been ------------------------------------------------------------------------------------

@@ -284,6 +284,17 @@ def test_where_nothing_was_enqueued_every_value_is_nobodys() -> None:
     assert found([enq(1, 1, 2)]) == {}
 
 
+def test_the_witness_of_a_false_empty_names_no_more_values_than_it_needs() -> None:
+    history = [enq(1, 1, 2), enq(2, 3, 4), empty(10, 20), deq(1, 12, 13), deq(2, 30, 31)]
+    findings = fifo.check(*tables(history))
+    assert findings.rows["false_empty"] == (fifo.Rows(enqueues=(1,), dequeues=(0, 2)),)
+
+
+def test_what_nobody_enqueued_is_counted_among_the_dequeues() -> None:
+    findings = fifo.check(*tables([enq(1, 1, 2), deq(1, 3, 4), deq(NOBODYS, 5, 6), empty(7, 8)]))
+    assert (findings.enqueued, findings.dequeued, findings.empties, findings.pending) == (1, 2, 1, 0)
+
+
 def test_every_pattern_is_looked_for() -> None:
     assert list(fifo.check(*tables([])).anomalies) == list(fifo.PATTERNS)
 

@@ -107,6 +107,32 @@ def test_a_held_verdict_says_what_it_excludes() -> None:
     assert verdict.exposure == 400
 
 
+def test_a_violated_verdict_says_what_was_found() -> None:
+    lost, twice = publish(900).acked().at(3000), deliver(5).as_sequence(5).again().acknowledged().at(3000)
+    verdicts = judge(fair_history(lost, twice)).verdicts
+    found = {name: verdict.sentence for name, verdict in verdicts.items() if verdict.status is Status.VIOLATED}
+    assert found == {
+        "at_least_once": "at_least_once VIOLATED: 1 of 401 acked messages lost (1 never delivered, 0 vanished after "
+        "delivery)",
+        "at_most_once": "at_most_once VIOLATED: 1 of 400 messages delivered more than once to one group",
+        "exactly_once": "exactly_once VIOLATED: 1 of 401 acked messages lost (1 never delivered, 0 vanished after "
+        "delivery); 1 of 400 messages delivered more than once to one group",
+    }
+
+
+def test_a_violation_belongs_to_a_trial_that_overlaps_any_of_its_story() -> None:
+    """From its publish to the last thing that happened to it, and for as long as the broker may redeliver."""
+    cases = {
+        "published before the fault, answered while it held": (publish(900).acked().at(700).until(1200), 1),
+        "published and answered before": (publish(900).acked().at(700).until(800), 0),
+        "answered so late that the broker might still redeliver": (publish(900).acked().at(700).until(960), 1),
+        "published after the recovery": (publish(900).acked().at(2600).until(2700), 0),
+    }
+    for case, (lost, violating) in cases.items():
+        verdict = judge(fair_history(lost, redelivery_horizon_s=0.05)).verdicts["at_least_once"]
+        assert (verdict.status, verdict.violating) == (Status.VIOLATED, violating), case
+
+
 def test_an_unknown_verdict_counts_its_reasons() -> None:
     judgement = judge(fair_history(whole=False, brokers_up=False, drained=False, drained_why_not="4 are left"))
     sentence = judgement.verdicts["at_least_once"].sentence
@@ -182,7 +208,7 @@ def test_trials_that_exclude_a_bug() -> None:
         assert bounds.upper_bound(0, needed) <= probability < bounds.upper_bound(0, needed - 1)
 
 
-@pytest.mark.parametrize(("violating", "trials"), [(1, 0), (3, 2), (-1, 2)])
+@pytest.mark.parametrize(("violating", "trials"), [(0, 0), (1, 0), (3, 2), (-1, 2)])
 def test_what_is_no_count_is_refused(violating: int, trials: int) -> None:
     with pytest.raises(ValueError, match="no count"):
         bounds.upper_bound(violating, trials)
