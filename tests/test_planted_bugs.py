@@ -86,8 +86,18 @@ PULLED: dict[str, tuple[Bugs, Fault, set[str], set[str]]] = {
     "nothing": (Bugs(), Nothing(), set(), set()),
     "nothing_and_consumers_cut_off": (Bugs(), Disconnect(Role.CONSUMER), REPEAT, {"duplicate_delivery"}),
     "empty_though_it_is_not": (Bugs(deny_every=20), Nothing(), {"linearizable_fifo"}, {"false_empty"}),
-    "two_in_fifty_change_places": (Bugs(reorder_every=50), Nothing(), {"ordered", "linearizable_fifo"}, {"overtaken"}),
-    "a_message_in_fifty_lost": (Bugs(lose_every=50), Nothing(), {*LOSS, "linearizable_fifo"}, {"lost", "passed_over"}),
+    "two_in_fifty_change_places": (
+        Bugs(reorder_every=50),
+        Nothing(),
+        {"ordered", "linearizable_fifo"} | LOG,
+        {"overtaken"},
+    ),
+    "a_message_in_fifty_lost": (
+        Bugs(lose_every=50),
+        Nothing(),
+        {*LOSS, *LOG, "linearizable_fifo"},
+        {"lost", "passed_over"},
+    ),
 }
 
 

@@ -53,7 +53,7 @@ IN_ORDER: Mapping[str, tuple[tuple[str, str], ...]] = {
 """Pairs of times of which the first cannot be later, where both are known."""
 
 _FROM_ONE = {("publications", "attempt"), ("deliveries", "number"), ("effects", "count")}
-_ONCE = (("clients", "client"), ("effects", "message"), ("dropped", "message"))
+_ONCE = (("clients", "client"), ("effects", "message"))
 
 
 class _Wrong(NamedTuple):

@@ -21,7 +21,9 @@ EQUIVALENT: Mapping[str, str] = {
     "books.py:Books.doubts: sentence for sentence, covered in zip(self.mismatches, self.covers, strict=True) if "
     "anomaly in covered -> sentence for sentence, covered in zip(self.mismatches, self.covers, strict=False) if "
     "anomaly in covered": "audit makes both of one list",
-    "emptiness.py:Cover: takers: int = 0 -> takers: int = 1": "where nothing is left open, nobody asks how many there were",
+    "emptiness.py:Cover: takers: int = 0 -> takers: int = 1": (
+        "where nothing is left open, nobody asks how many there were"
+    ),
     "queue_operations.py:_in_order_of_invocation: if (invoked_ns[1:] >= invoked_ns[:-1]).all(): -> pass": (
         "what is in order already is sorted once more"
     ),
@@ -32,11 +34,8 @@ EQUIVALENT: Mapping[str, str] = {
     "places.py:: _BLOCK = 1 << 15 -> _BLOCK = 2 << 15": _SPEED,
     "places.py:: _BLOCK = 1 << 15 -> _BLOCK = 1 << 16": _SPEED,
     "places.py:Places.__init__: size = np.maximum(high - low + 1, 0) -> size = np.maximum(high - low + 2, 0)": _HOLE,
-    "places.py:Places.__init__: high = np.full(numbers, -1, np.int64) -> high = np.full(numbers, -2, np.int64)": _HOLE,
     "places.py:Places.near: if self.count == 0: -> if self.count == 1:": "the one place is 0, whatever is asked for",
     "repeats.py:repeats: if len(order) == 0: -> if len(order) == 1:": _ALONE,
-    "ordering.py:_first_receipts: if len(publication) == 0 or times.max() == 1: -> "
-    "if len(publication) == 1 or times.max() == 1:": _ALONE,
     "trial.py:_stood_still_s: return float(np.maximum(end_ns - begin_ns, 0).sum()) / 1e9 -> "
     "return float(np.maximum(end_ns - begin_ns, 1).sum()) / 1e9": _NANOSECOND,
 }

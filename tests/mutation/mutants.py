@@ -114,7 +114,7 @@ def _changes(node: ast.AST) -> Iterator[str]:
         case ast.Name(name) if name in _NAMES:
             yield _NAMES[name]
         case ast.Attribute(value, name) if name in _NAMES:
-            yield f"{ast.unparse(value)}.{_NAMES[name]}"
+            yield ast.unparse(ast.Attribute(value, _NAMES[name], ast.Load()))
         case ast.keyword("side", ast.Constant(str() as value)):
             yield f'side="{_NAMES[value]}"'
         case ast.IfExp(test, body, orelse):

@@ -84,7 +84,7 @@ def test_a_wrong_that_changes_nothing_survives(tmp_path: Path) -> None:
     assert found["survivors"] == [
         {
             "file": "bounds.py",
-            "line": 16,
+            "line": 24,
             "where": "",
             "was": "_HALVINGS = 60",
             "before": "60",
