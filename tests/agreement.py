@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import re
 
 import pytest
@@ -96,6 +98,10 @@ def reasons(sentences: tuple[str, ...]) -> set[Reason]:
 def compare(past: History) -> Judgement:
     """Judge a history by both; they must agree on all that is not wording, and has no reference of its own."""
     mine, theirs = judge(past), reference_verdicts.judge(past)
+    json.dumps([dataclasses.asdict(verdict) for verdict in mine.verdicts.values()])  # so says every report
+    json.dumps(
+        [dict(mine.counts), *(dataclasses.asdict(part) for part in (mine.trial, mine.availability, mine.latency))]
+    )
     fair, theirs_fair = mine.trial, theirs.fairness
     assert reasons(fair.unread) == theirs_fair.unread
     assert reasons(fair.not_idle) == theirs_fair.not_idle

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from harness.checkers import (
     availability,
     bounds,
@@ -297,7 +299,8 @@ def _exposure(case: _Case, guarantee: Guarantee) -> int:
     if guarantee == PUBLISH_ONCE:
         return (facts.attempted & ~facts.failed).sum()
     if guarantee == NEVER_AGAIN:
-        return sum((chunk.settlement == Outcome.OK).sum() for chunk in facts.history.deliveries.chunks("settlement"))
+        chunks = facts.history.deliveries.chunks("settlement")
+        return sum(int(np.count_nonzero(chunk.settlement == Outcome.OK)) for chunk in chunks)
     if guarantee == ORDERED:
         return case.counts["order_compared"]
     if guarantee == LINEARIZABLE_FIFO:
