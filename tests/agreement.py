@@ -10,7 +10,7 @@ import pytest
 from harness.checkers.judge import Judgement, judge
 from harness.history.history import History
 from tests import reference_verdicts
-from tests.reference_trial import Reason
+from tests.reference_trial import RATES, Reason
 
 SENTENCES = {
     "interrupted": r"the run was interrupted: (.*)",
@@ -101,6 +101,9 @@ def compare(past: History) -> Judgement:
     ] == [
         (trial.number, sorted(trial.faults), trial.window, trial.at_risk, trial.reasons) for trial in theirs_fair.trials
     ]  # fmt: skip
+    for trial, expected_trial in zip(fair.trials, theirs_fair.trials, strict=True):
+        rates = {name: getattr(trial, name) for name in RATES.values()}
+        assert rates == pytest.approx({**dict.fromkeys(rates, 0.0), **expected_trial.rates})
     assert dict(mine.counts) == theirs.counts
     assert dict(mine.dropped) == theirs.dropped
     assert mine.verdicts.keys() == theirs.verdicts.keys()
