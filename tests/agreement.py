@@ -13,7 +13,7 @@ from harness.checkers.judge import BREAKS, Judgement, judge
 from harness.guarantee import LINEARIZABLE_FIFO, LOG_CONSISTENT
 from harness.history.history import History
 from tests import reference_verdicts
-from tests.reference_trial import Reason
+from tests.reference_trial import RATES, Reason
 
 SENTENCES = {
     "interrupted": r"the run was interrupted: (.*)",
@@ -113,6 +113,9 @@ def compare(past: History) -> Judgement:
     ] == [
         (trial.number, sorted(trial.faults), trial.window, trial.at_risk, trial.reasons) for trial in theirs_fair.trials
     ]  # fmt: skip
+    for trial, expected_trial in zip(fair.trials, theirs_fair.trials, strict=True):
+        rates = {name: getattr(trial, name) for name in RATES.values()}
+        assert rates == pytest.approx({**dict.fromkeys(rates, 0.0), **expected_trial.rates})
     assert {name: count for name, count in mine.counts.items() if name not in ELSEWHERE} == theirs.counts
     assert dict(mine.dropped) == theirs.dropped
     verdicts = {name: verdict for name, verdict in mine.verdicts.items() if name not in ELSEWHERE}

@@ -230,7 +230,7 @@ class _Draw:
     ) -> None:
         seed = self.seed
         at_ns, unsent = int(at_ms * MS), outcome is None
-        took_ns = 0 if unsent else seed.choice([1, 2, 5, 60 if self.messy(3) else 10]) * MS
+        took_ns = 0 if unsent else seed.choice([1, 2, 5, seed.choice([60, 130]) if self.messy(3) else 10]) * MS
         by = self.acknowledged_by
         if self.messy():
             by = seed.choice(list(AcknowledgedBy))
@@ -388,7 +388,9 @@ class _Draw:
             drain=seed.choice(["silence", "counters"]),
             effects_audited=bool(self.mechanism) and not trouble(),
             mechanism=self.mechanism,
-            settings=seed.choice([{}, {"prefetch": 2}, {"prefetch": 100, "confirm_timeout_s": 0.05}]),
+            settings=seed.choice(
+                [{}, {"prefetch": 2}, {"prefetch": 100, "confirm_timeout_s": 0.05}, {"confirm_timeout_s": 0.1}]
+            ),
             injections=tuple(self.injections),
             claims=tuple(claim(name) for name in seed.sample(CLAIMABLE, seed.choice([0, 0, 1, 2]))),
             counters=self.counters() if seed.random() < 0.5 else (),

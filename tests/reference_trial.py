@@ -27,19 +27,29 @@ MADE_UP = "lost", "lost_unconfirmed", "swallowed", "unprocessed", "never_process
 NEVER_SENT = ("duplicate_delivery", "again_after_confirmed_ack", "unflagged_redelivery")
 TOO_MANY = "phantom", "duplicate_publish"
 
+RATES: dict[tuple[str, ...], str] = {
+    ("load", "quiet before"): "before_hz",
+    ("load", "during"): "during_hz",
+    ("load", "quiet after"): "after_hz",
+    ("good", "quiet before"): "good_before_hz",
+    ("good", "quiet after"): "good_after_hz",
+}
+
 Reason = tuple[str, ...]
 Span = tuple[int, int]
 
 
 @dataclass
 class Trial:
-    """`window`: from the asking of its first injection to the recovery of its last."""
+    """`window`: from the asking of its first injection to the recovery of its last. `rates`: of attempts and of good
+    answers, in 1/s, where there was a phase to measure them in."""
 
     number: int
     faults: tuple[str, ...]
     window: Span
     at_risk: int = 0
     reasons: set[Reason] = field(default_factory=set)
+    rates: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -409,6 +419,7 @@ def _trial(past: Past, groups: list[list[InjectionTerms]], place: int) -> Trial:
     held = window[0], mended_ns
     measured.append((("load", "during"), _rate(attempts, held), terms.floor_hz * _alive(past, held)))
     for name, rate_hz, floor_hz in measured:
+        trial.rates[RATES[name]] = rate_hz
         if rate_hz < floor_hz:
             trial.reasons.add((*name, f"{rate_hz:.0f}", called, f"{floor_hz:.0f}"))
     return trial
@@ -441,6 +452,7 @@ def _quiet_trial(past: Past) -> Trial:
     good = [row["completed_ns"] for row in past.publications if row["outcome"] == OK]
     for name, times in (("load", attempts), ("good", good)):
         slowest = min(_rate(times, phase) for phase in quiet)
+        trial.rates[RATES[name, "quiet before"]] = slowest
         if slowest < past.terms.floor_hz:
             trial.reasons.add((name, "in a quiet phase", f"{slowest:.0f}", f"{past.terms.floor_hz:.0f}"))
     return trial

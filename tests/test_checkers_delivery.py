@@ -356,6 +356,7 @@ def test_a_long_story_is_cut_and_says_how_much_is_left_out() -> None:
     past = history(publish(1).acked(), *[deliver(1).again()] * 9, left(1), left(1, "stored"))
     *told, more, owed, stored = story(gather(past), 0).split("; ")
     assert (len(told), more) == (8, "and 2 more")
+    assert "more" not in story(gather(history(publish(1).acked(), *[deliver(1).again()] * 7)), 0)
     assert (owed, stored) == ("still owed by the broker at the end", "kept by the stream, owed to nobody")
 
 

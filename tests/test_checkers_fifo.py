@@ -290,6 +290,11 @@ def test_the_witness_of_a_false_empty_names_no_more_values_than_it_needs() -> No
     assert findings.rows["false_empty"] == (fifo.Rows(enqueues=(1,), dequeues=(0, 2)),)
 
 
+def test_the_witness_of_a_false_empty_names_what_was_stored_wholly_before() -> None:
+    findings = fifo.check(*tables([enq(1, 1, 10), enq(2, 2, 3), empty(10, 11)]))
+    assert findings.rows["false_empty"] == (fifo.Rows(enqueues=(1,), dequeues=(0,)),)
+
+
 def test_what_nobody_enqueued_is_counted_among_the_dequeues() -> None:
     findings = fifo.check(*tables([enq(1, 1, 2), deq(1, 3, 4), deq(NOBODYS, 5, 6), empty(7, 8)]))
     assert (findings.enqueued, findings.dequeued, findings.empties, findings.pending) == (1, 2, 1, 0)

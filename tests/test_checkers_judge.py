@@ -212,3 +212,9 @@ def test_trials_that_exclude_a_bug() -> None:
 def test_what_is_no_count_is_refused(violating: int, trials: int) -> None:
     with pytest.raises(ValueError, match="no count"):
         bounds.upper_bound(violating, trials)
+
+
+@pytest.mark.parametrize("confidence", [-0.1, 0.0, 1.0, 1.1])
+def test_what_is_no_confidence_is_refused(confidence: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bounds.upper_bound(0, 10, confidence)

@@ -609,3 +609,41 @@ def test_a_producer_that_stood_still_as_planned_need_not_have_published_meanwhil
     assert any(called in reason for reason in judge(fair_history(events=events)).trial.reasons)
     unplanned = note("ticker-gap", 1900, value=890 * MS)
     assert any(called in reason for reason in judge(fair_history(unplanned, events=events)).trial.reasons)
+
+
+def test_three_reasons_of_a_kind_are_told_and_more_are_counted() -> None:
+    def stalls(count: int) -> list[str]:
+        notes = [note("ticker-gap", 700 + number, value=300 * MS) for number in range(count)]
+        return [reason for reason in judge(fair_history(*notes)).trial.run if "stall" in reason]
+
+    assert len(stalls(3)) == 3
+    assert stalls(4)[3:] == ["4 stalls in all"]
+
+
+@pytest.mark.parametrize(
+    ("more", "at_risk"),
+    [
+        ([publish(900).at(990)], 1),
+        ([publish(900).at(940)], 0),
+        ([publish(900).acked().at(890).until(1100), publish(901).at(900)], 1),
+        ([publish(900).at(985), note("lost", 980)], 1),
+        ([publish(900).at(975), note("lost", 980)], 0),
+        ([publish(900).at(975), note("lost", 970), note("lost", 980)], 0),
+        ([publish(900).at(975), note("lost", 1001)], 1),
+    ],
+    ids=[
+        "never answered, and not given up yet",
+        "given up",
+        "answered after all, which took longer than what is given up",
+        "on a connection that was made since",
+        "on a connection that was lost before",
+        "on the second of two that were lost before",
+        "on one that the fault took",
+    ],
+)
+def test_what_is_under_way_when_a_fault_bites(more: list[Event], at_risk: int) -> None:
+    """Beside a load of which every publish is answered before the next one."""
+    past = fair_history(
+        *more, settings={"confirm_timeout_s": 0.05}, injections=(injection(bit_ns=1000 * MS, touches="producer"),)
+    )
+    assert judge(past).trial.trials[0].at_risk == at_risk

@@ -9,26 +9,29 @@ from collections.abc import Mapping
 _SPEED = "decides only whether ids are sorted or counted, or how much at a time: the same places come of both"
 _HOLE = "gives a producer one more place, which is that of no message"
 _ALONE = "one row alone has nothing to be compared with, and none gives nothing on the longer way, too"
+_INSIDE = "no halving reaches 0 or 1, where the chance needs no sum"
 _NANOSECOND = "adds a nanosecond to a time of which parts in a hundred matter"
 
 EQUIVALENT: Mapping[str, str] = {
     "bounds.py:: _HALVINGS = 60 -> _HALVINGS = 120": "changes the bound by less than a float can tell",
-    "bounds.py:_at_most: return 1.0 if violating >= trials else 0.0 -> return 2.0 if violating >= trials else 0.0": (
-        "whoever asks compares it with at most 1, and no halving reaches p = 1"
-    ),
+    "bounds.py:_at_most: return 1.0 if violating >= trials else 0.0 -> "
+    "return 2.0 if violating >= trials else 0.0": _INSIDE,
     "bounds.py:upper_bound: return _bisect(lambda p: _at_most(violating, trials, p) > alpha) -> "
     "return _bisect(lambda p: (_at_most(violating, trials, p) >= alpha))": "the halvings do not end on the very point",
     "books.py:Books.doubts: sentence for sentence, covered in zip(self.mismatches, self.covers, strict=True) if "
     "anomaly in covered -> sentence for sentence, covered in zip(self.mismatches, self.covers, strict=False) if "
     "anomaly in covered": "audit makes both of one list",
-    "emptiness.py:Cover: takers: int = 0 -> takers: int = 1": (
-        "where nothing is left open, nobody asks how many there were"
-    ),
+    "emptiness.py:Cover: takers: int = 0 -> takers: int = 1": "where nothing is left open, nobody asks for takers",
     "queue_operations.py:_in_order_of_invocation: if (invoked_ns[1:] >= invoked_ns[:-1]).all(): -> pass": (
         "what is in order already is sorted once more"
     ),
     "queue_operations.py:_in_order_of_invocation: if (invoked_ns[1:] >= invoked_ns[:-1]).all(): -> "
     "if ((invoked_ns[1:] > invoked_ns[:-1])).all():": "what is in order already is sorted once more, stably",
+    "bounds.py:_at_most: return 1.0 if violating >= trials else 0.0 -> "
+    "return 1.0 if violating >= trials else 1.0": _INSIDE,
+    "bounds.py:_at_most: if p <= 0: -> if (p < 0):": _INSIDE,
+    "bounds.py:_bisect: low, high = 0.0, 1.0 -> low, high = 0.0, 2.0": "more halvings to the same point",
+    "bounds.py:upper_bound: if violating == 0: -> pass": "the closed form of what the halvings find, too",
     "places.py:: _SPARSE_FACTOR = 4 -> _SPARSE_FACTOR = 5": _SPEED,
     "places.py:: _SPARSE_FREE = 4096 -> _SPARSE_FREE = 8192": _SPEED,
     "places.py:: _BLOCK = 1 << 15 -> _BLOCK = 2 << 15": _SPEED,
