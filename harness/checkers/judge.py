@@ -67,7 +67,7 @@ BREAKS: Mapping[Guarantee, tuple[str, ...]] = {
     ORDERED: ("reordered",),
     GENUINE: ("visible_failure",),
     LINEARIZABLE_FIFO: ("visible_failure", *linearizability.PATTERNS),
-    LOG_CONSISTENT: ("gap", "inconsistent_offset", "divergence", "non_monotonic_read"),
+    LOG_CONSISTENT: streams.NAMES,
 }
 """Which anomalies break which guarantee; those of delivery.STRANGE break every one."""
 
