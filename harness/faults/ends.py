@@ -226,8 +226,9 @@ class ResetNew:
         links = links_of(system, self.role)
         with mended(links):
             ends = Ends(system, self.role)
-            opened = {client.number: client.counters().connections for client in ends.clients}
             on_each(links, lambda link: link.reset_new())
+            # Whoever was cut off first may have come back by a link whose turn had not come yet, and was cut off again.
+            opened = {client.number: client.counters().connections for client in ends.clients}
             bit_ns = system.watch(ends.first_ns, within_s=BITE_WATCH_S)
 
             def measure() -> Evidence:
