@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.checkers import delivery
-from harness.checkers.anomaly import story
 from harness.checkers.facts import gather
 from harness.checkers.judge import judge
 from harness.guarantee import Status
+from harness.history.history import History
 from harness.operation import AckKind, AcknowledgedBy
 from tests.histories import (
     MS,
@@ -330,6 +330,19 @@ def test_witnesses_are_the_smallest_ids_and_tell_their_story() -> None:
     assert witnesses[0].story.startswith("message 1:1: attempt 1 at 0.009 s acked, sequence 1: never delivered")
 
 
+@pytest.mark.parametrize(("acked_ms", "late"), [(2001, 0), (2002, 1)])
+def test_ack_wait_is_exceeded_only_beyond_it(acked_ms: int, late: int) -> None:
+    first = deliver(1).at(1).acknowledged(acked_ms)
+    findings = delivery.check(gather(history(publish(1), first, deliver(1).again(), terms=terms(ack_wait_s=2.0))))
+    assert findings.counts["ack_wait_exceeded"] == late
+
+
+def story(past: History) -> str:
+    """What is told of the first message that was delivered twice, without why it is told."""
+    witnesses = delivery.check(gather(past)).anomalies["duplicate_delivery"].witnesses
+    return witnesses[0].story.rpartition(": ")[0]
+
+
 def test_a_story_tells_all_that_happened_in_order() -> None:
     past = history(
         publish(1).acked(7, duplicate=True).at(1),
@@ -342,7 +355,7 @@ def test_a_story_tells_all_that_happened_in_order() -> None:
         left(1, "dead-letter"),
         effect(1, 2),
     )
-    assert story(gather(past), 0) == (
+    assert story(past) == (
         "message 1:1: attempt 1 at 0.001 s acked as a duplicate, sequence 7; attempt 2 at 0.010 s never answered; "
         "attempt 3 at 0.012 s refused (nack); attempt 4 at 0.014 s sent, unconfirmed; "
         "delivered to client 101 at 0.020 s (attempt 1, sequence 7), acknowledged at 0.025 s, confirmed at 0.026 s; "
@@ -354,9 +367,9 @@ def test_a_story_tells_all_that_happened_in_order() -> None:
 
 def test_a_long_story_is_cut_and_says_how_much_is_left_out() -> None:
     past = history(publish(1).acked(), *[deliver(1).again()] * 9, left(1), left(1, "stored"))
-    *told, more, owed, stored = story(gather(past), 0).split("; ")
+    *told, more, owed, stored = story(past).split("; ")
     assert (len(told), more) == (8, "and 2 more")
-    assert "more" not in story(gather(history(publish(1).acked(), *[deliver(1).again()] * 7)), 0)
+    assert "more" not in story(history(publish(1).acked(), *[deliver(1).again()] * 7))
     assert (owed, stored) == ("still owed by the broker at the end", "kept by the stream, owed to nobody")
 
 

@@ -295,6 +295,24 @@ def test_the_witness_of_a_false_empty_names_what_was_stored_wholly_before() -> N
     assert findings.rows["false_empty"] == (fifo.Rows(enqueues=(1,), dequeues=(0,)),)
 
 
+def test_the_witness_of_a_false_empty_counts_a_dequeue_that_is_invoked_at_its_moment() -> None:
+    findings = fifo.check(*tables([*TWO, unanswered(6), empty(6, 7)]))
+    assert findings.rows["false_empty"] == (fifo.Rows(enqueues=(0, 1), dequeues=(1,)),)
+    assert "1 was never answered" in findings.anomalies["false_empty"].witnesses[0].story
+
+
+def test_the_witness_of_a_false_empty_names_the_first_of_a_long_chain() -> None:
+    chain = [
+        op for value in range(1, 8) for op in (enq(value, 10 * value, 10 * value + 1), deq(value, 10 * value + 15, 99))
+    ]
+    findings = fifo.check(*tables([*chain, empty(12, 80)]))
+    assert [rows.enqueues for rows in findings.rows["false_empty"]] == [(0, 1, 2, 3)]
+
+
+def test_a_dequeue_and_an_answer_empty_are_both_at_stake() -> None:
+    assert fifo.check(*tables([enq(1, 1, 2), deq(1, 3, 4), empty(5, 6)])).status is Status.HELD
+
+
 def test_what_nobody_enqueued_is_counted_among_the_dequeues() -> None:
     findings = fifo.check(*tables([enq(1, 1, 2), deq(1, 3, 4), deq(NOBODYS, 5, 6), empty(7, 8)]))
     assert (findings.enqueued, findings.dequeued, findings.empties, findings.pending) == (1, 2, 1, 0)

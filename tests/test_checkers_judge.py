@@ -218,3 +218,9 @@ def test_what_is_no_count_is_refused(violating: int, trials: int) -> None:
 def test_what_is_no_confidence_is_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         bounds.upper_bound(0, 10, confidence)
+
+
+@pytest.mark.parametrize("probability", [-0.1, 0.0, 1.5])
+def test_what_is_no_probability_is_refused(probability: float) -> None:
+    with pytest.raises(ValueError, match="above 0, at most 1"):
+        bounds.trials_to_exclude(probability)

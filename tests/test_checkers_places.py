@@ -37,21 +37,6 @@ def test_places_are_those_of_the_ids(published: list[int], others: list[int]) ->
             assert place == NOWHERE or (place < places.count and place not in of.values())
 
 
-@settings(max_examples=400, deadline=None)
-@given(published=st.lists(ids, min_size=1, max_size=12), data=st.data())
-def test_neighbours_are_of_the_same_producer(published: list[int], data: st.DataObject) -> None:
-    places = Places(array(published))
-    present = data.draw(st.sets(st.sampled_from(published)))
-    members = np.zeros(places.count, np.bool_)
-    members[places.of(array(sorted(present)))] = True
-    asked = data.draw(st.lists(st.sampled_from(published)))
-    earlier, later = places.neighbours(places.of(array(asked)), members)
-    for number, one in enumerate(asked):
-        mine = [other for other in present if other >> 40 == one >> 40]
-        assert earlier[number] == any(other < one for other in mine)
-        assert later[number] == any(other > one for other in mine)
-
-
 @pytest.mark.parametrize("rows", [1, 10, 5_000])
 def test_a_number_that_only_a_few_producers_have_costs_no_place_each(rows: int) -> None:
     sparse = array([MessageId(PRODUCER_MAX, number << 20).packed for number in range(rows)])

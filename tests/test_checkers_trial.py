@@ -306,6 +306,10 @@ FAIR: dict[str, Callable[[], History]] = {
     "a lost connection in a fault window is explained": lambda: fair_history(
         note("lost", 1010), note("lost:reset by peer", 1010), note("connected", 2100)
     ),
+    "a connection lost in the very instant of the fault, or of the recovery, is explained": lambda: fair_history(
+        note("lost", 1000), note("lost", 2500)
+    ),
+    "a load at its very floor is at it": lambda: fair_history(faults=("nothing",), injections=(), floor_hz=100.0),
     "a stall that the plan wanted is explained": lambda: fair_history(
         note("ticker-gap", 1500, value=900 * MS, planned=True)
     ),
@@ -647,3 +651,22 @@ def test_what_is_under_way_when_a_fault_bites(more: list[Event], at_risk: int) -
         *more, settings={"confirm_timeout_s": 0.05}, injections=(injection(bit_ns=1000 * MS, touches="producer"),)
     )
     assert judge(past).trial.trials[0].at_risk == at_risk
+
+
+def books(*more: Event, **counted: int) -> tuple[str, ...]:
+    """What is wrong with the broker's books of one message that was published, delivered and confirmed."""
+    told = terms(ack=AckKind.CONFIRMED, counters=tuple(counter(name, value) for name, value in counted.items()))
+    return judge(history(publish(1).acked(), deliver(1).confirmed(), *more, terms=told)).trial.books.mismatches
+
+
+def test_more_deliveries_than_were_received_are_wrong_only_where_no_connection_was_lost() -> None:
+    assert books(delivered=1) == ()
+    assert len(books(delivered=3)) == 1
+    assert len(books(note("connected", 1), delivered=3)) == 1
+    assert books(note("connected", 1), note("lost", 1), delivered=3) == ()
+
+
+def test_acknowledgements_that_were_confirmed_are_in_the_books() -> None:
+    assert books(acked=1) == ()
+    assert len(books(acked=0)) == 1
+    assert len(books(acked=2)) == 1

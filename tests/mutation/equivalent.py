@@ -32,6 +32,13 @@ EQUIVALENT: Mapping[str, str] = {
     "bounds.py:_at_most: if p <= 0: -> if (p < 0):": _INSIDE,
     "bounds.py:_bisect: low, high = 0.0, 1.0 -> low, high = 0.0, 2.0": "more halvings to the same point",
     "bounds.py:upper_bound: if violating == 0: -> pass": "the closed form of what the halvings find, too",
+    "health.py:_states: for row in unplanned[states][: _SHOWN_MAX + 1] -> "
+    "for row in unplanned[states][: _SHOWN_MAX + 2]": "what is beyond the limit is cut off again",
+    "fifo.py:_overtaken: suspects = np.flatnonzero(first_answer[1:] < matched.dequeue_invoked_ns) -> "
+    "suspects = np.flatnonzero((first_answer[1:] <= matched.dequeue_invoked_ns))": "a suspect more is looked at",
+    "risk.py:Risks._lives: current = max((epoch for first_ns, epoch in epochs[int(client)] if first_ns <= asked_ns), "
+    "default=0) -> current = max((epoch for first_ns, epoch in epochs[int(client)] if first_ns <= asked_ns), "
+    "default=1)": "what has epoch 0 was never sent, and is not asked for",
     "places.py:: _SPARSE_FACTOR = 4 -> _SPARSE_FACTOR = 5": _SPEED,
     "places.py:: _SPARSE_FREE = 4096 -> _SPARSE_FREE = 8192": _SPEED,
     "places.py:: _BLOCK = 1 << 15 -> _BLOCK = 2 << 15": _SPEED,
