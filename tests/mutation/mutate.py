@@ -60,7 +60,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "bounds.py": ("judge",),
     "sentences.py": ("judge", "delivery", "trial"),
 }
-"""Which tests/test_checkers_*.py concern a file; for all others the tables, and then the reference."""
+"""Which tests/test_checkers_*.py concern a file; for all others that of its name, the tables, and the reference."""
 
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout")
 _LIMIT_S, _LIMIT_FACTOR = 30.0, 5.0
@@ -69,7 +69,9 @@ KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
 
 def tests_of(file: str) -> list[str]:
     """The test files that concern a checker, the fastest first."""
-    return [f"tests/test_checkers_{name}.py" for name in TESTS.get(file, (*_TABLES, "reference"))]
+    names = TESTS.get(file, dict.fromkeys((Path(file).stem, *_TABLES, "reference")))
+    paths = [f"tests/test_checkers_{name}.py" for name in names]
+    return [path for path in paths if (ROOT / path).exists()]
 
 
 # ---- one mutant, in a process of its own -----------------------------------------------------------------------------
