@@ -137,7 +137,7 @@ def by_status(judgement: Judgement, status: Status) -> set[str]:
 
 
 def untouched(past: History, rows: Rows, message: int) -> bool:
-    """Was nothing of it under way when a fault bit? Else the fault may have endangered nothing but what is taken out."""
+    """Was nothing of it under way when a fault bit? Else what is taken out may be all that it endangered."""
     began_ns = min(row["invoked_ns"] for row in of(rows, "publications", message))
     over_ns = max(
         max(row[name] for name in ("received_ns", "handled_ns", "ack_invoked_ns", "settled_ns"))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from harness.clock import until
 from harness.engines.proxy import Proxy, ProxyState, Server, disturbances
-from harness.engines.toxic import Toxic
+from harness.engines.toxic import CHANGEABLE, Toxic
 from harness.errors import Trouble
 from harness.system.topology import Direction, Traffic
 
@@ -143,6 +143,9 @@ class ProxyLink:
     def _disturb(self, toxic: Toxic) -> None:
         with self._changing:
             if toxic.name in self._placed and toxic.name in self.proxy.state().toxics:
+                if toxic.type in CHANGEABLE:
+                    self.proxy.change(toxic)
+                    return
                 self.proxy.remove(toxic.name)
             self._placed.add(toxic.name)
             self.proxy.add(toxic)

@@ -8,6 +8,7 @@ and above is Trouble, every call has a limit, attributes are closed sets with ra
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,11 +19,14 @@ import toxiproxy.proxy
 import toxiproxy.server
 
 from harness.engines.calls import Answer, Calls
-from harness.engines.toxic import Toxic
+from harness.engines.toxic import Toxic, letting_go
 from harness.errors import Refused, Trouble
 from harness.system.topology import Traffic
 
 LIMIT_S = 10.0
+_LET_GO_S = 0.01
+"""How long a toxic that lets go of everything has to do so, before it is taken away."""
+
 _NAME = re.compile(r"[A-Za-z0-9._-]+")  # goes into URLs and metrics as it is
 
 
@@ -125,6 +129,10 @@ class Server:
         """Bytes through every proxy that has seen a connection, by name, in one request. Needs `-proxy-metrics`."""
         return parse_traffic(self._calls.request("GET", "/metrics").text)
 
+    def change(self, path: str, body: object) -> None:
+        """Change what there is, for which the library has no call."""
+        self._calls.request("POST", path, body)
+
     def close(self) -> None:
         """Close the connections to the server."""
         self._calls.close()
@@ -170,16 +178,32 @@ class Proxy:
         if toxic_name in self.state().toxics:
             raise Trouble(f"proxy {self.name!r} still has the toxic {toxic_name!r} that was taken away")
 
+    def change(self, toxic: Toxic) -> None:
+        """Let a toxic of this kind that is there do otherwise from now on. Raises Trouble when there is none."""
+        self.server.change(f"/proxies/{self.name}/toxics/{toxic.name}", {"attributes": dict(toxic.attributes)})
+        seen = self.state().toxics.get(toxic.name)
+        if not toxic.is_seen_as(seen):
+            raise Trouble(f"proxy {self.name!r} was told {toxic} and reads back {seen}")
+
     def heal(self, keep: Sequence[Toxic] = ()) -> None:
-        """Take every toxic away but those to `keep`, which are put back as they were, and listen. Idempotent."""
+        """Take every toxic away but those to `keep`, which are put back as they were, and listen. Idempotent.
+
+        What holds bytes back lets go of them first: of a connection whose end has died meanwhile, the server would
+        wait 5 s for each piece that it still holds as it takes the toxic away, and answer nobody.
+        """
         state = self.state()
         kept = {toxic.name: toxic for toxic in keep}
-        for name, seen in state.toxics.items():
-            if name not in kept or not kept[name].is_seen_as(seen):
-                self.remove(name)
-        for name, toxic in kept.items():
-            if not toxic.is_seen_as(state.toxics.get(name)):
-                self.add(toxic)
+        wrong = {name for name, seen in state.toxics.items() if name not in kept or not kept[name].is_seen_as(seen)}
+        for name in wrong & kept.keys():
+            self.change(kept[name])
+        if holding := [free for name in wrong - kept.keys() if (free := letting_go(state.toxics[name])) is not None]:
+            for free in holding:
+                self.change(free)
+            time.sleep(_LET_GO_S)
+        for name in wrong - kept.keys():
+            self.remove(name)
+        for name in kept.keys() - state.toxics.keys():
+            self.add(kept[name])
         if not state.enabled:
             self.enable()
         if disturbance := disturbances(self.state(), keep):
