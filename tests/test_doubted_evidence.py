@@ -25,9 +25,8 @@ from harness.faults.late_end import SlowClose
 from harness.faults.links import mended_meanwhile, published
 from harness.faults.memory import MemoryAlarm
 from harness.faults.mending import once_running
-from harness.faults.network import Disconnect, Stall
+from harness.faults.network import Disconnect, Latency, Stall
 from harness.faults.node import Kill, Stop
-from harness.faults.silence import Heard
 from harness.faults.standstill import AbruptClose, PauseClient
 from harness.history.journal import PLACE, Journal
 from harness.operation import CUT, Conduct, Evidence, Role
@@ -53,7 +52,6 @@ class Client:
     on_cut: Callable[[Client], None] = lambda client: client.lose(itself=True)
     ended_ns: int | None = None
     doing: Conduct = Conduct.USUAL
-    heard: Sequence[int] = ()
 
     @property
     def name(self) -> str:
@@ -77,9 +75,6 @@ class Client:
 
     def counters(self) -> Counters:
         return self.seen
-
-    def heard_ns(self) -> Sequence[int]:
-        return self.heard
 
     def alive(self) -> bool:
         return not self.dead
@@ -134,6 +129,9 @@ class Link:
     def disconnect(self) -> None:
         self.wrong = {"enabled": False}
 
+    def latency(self, latency_ms: int, direction: object) -> None:
+        self.wrong = {f"latency_{direction}": latency_ms}
+
     def traffic(self) -> object:
         return SimpleNamespace(withheld=lambda _direction: 0)
 
@@ -183,11 +181,14 @@ class Bench:
         self.links = [Link("consumer-1"), Link("producer-1")]
         self.node, self.disk = Node(), Disk()
         self.listed: Callable[[], Sequence[object]] = list
+        self.quickest: tuple[dict[str, int], dict[str, int]] = ({}, {})
         broker = SimpleNamespace(
             peers=lambda: self.listed(), last_end=lambda _client: "gone", whole=lambda: None, leader=lambda: "node-1"
         )
         topology = SimpleNamespace(nodes={"node-1": self.node}, links=lambda: self.links, disk=lambda _node: self.disk)
-        crew = SimpleNamespace(all=lambda: self.clients, living=self.living, replace=self.replaced)
+        crew = SimpleNamespace(
+            all=lambda: self.clients, living=self.living, replace=self.replaced, quickest_ns=self.passed
+        )
         self.system = System(cast(Any, topology), cast(Any, broker), cast(Any, crew), RunClock.start())
 
     @property
@@ -204,6 +205,10 @@ class Bench:
     def replaced(self, client: Client) -> Client:
         self.clients.append(Client(max(one.number for one in self.clients) + 1, client.role))
         return self.clients[-1]
+
+    def passed(self, role: Role, since_ns: int, until_ns: int) -> dict[str, int]:
+        passages_ms = self.quickest[since_ns > 0]
+        return {name: 1_000_000 * ms for name, ms in passages_ms.items()}
 
     def measured(self, fault: Fault, meanwhile: Callable[[], object] = lambda: None) -> Evidence:
         """Its evidence, where that happens between breaking and measuring."""
@@ -289,22 +294,37 @@ def test_what_the_dead_have_published_stays_published() -> None:
     assert published(bench.system) == 7
 
 
-SILENCES: dict[str, tuple[list[int], int]] = {
-    "nothing was heard at all": ([], 100),
-    "what came before and after does not count": ([5, 111], 100),
-    "a silence at the beginning": ([80, 90, 100], 70),
-    "a silence at the end": ([20, 30], 80),
-    "a silence between": ([20, 75, 100], 55),
+QUICKEST: dict[str, tuple[Role, dict[str, int], dict[str, int], str | None]] = {
+    "an answer is two ways late": (Role.PRODUCER, {"producer-1.2": 5}, {"producer-1.2": 190}, None),
+    "an answer is only one way late": (Role.PRODUCER, {"producer-1.2": 5}, {"producer-1.2": 105}, "took 105.0 ms"),
+    "it was as slow before": (Role.PRODUCER, {"producer-1.2": 190}, {"producer-1.2": 205}, "190.0 before"),
+    "nothing was answered before": (Role.PRODUCER, {}, {"producer-1.2": 205}, "nobody knows how long one takes"),
+    "nothing was answered since": (Role.PRODUCER, {"producer-1.2": 5}, {}, "is over, of producer-1.2"),
+    "one before it was another's": (Role.PRODUCER, {"producer-1.9": 5}, {"producer-1.2": 190}, None),
+    "one of two has no delay": (Role.PRODUCER, {"producer-1.2": 5}, {"producer-1.2": 190, "producer-2.3": 5}, "-2.3"),
+    "a delivery is one way late": (Role.CONSUMER, {"consumer-1.1": 5}, {"consumer-1.1": 96}, None),
+    "a delivery is hardly late": (Role.CONSUMER, {"consumer-1.1": 5}, {"consumer-1.1": 60}, "quickest delivery took"),
 }
 
 
-@pytest.mark.parametrize("case", SILENCES)
-def test_how_long_nothing_was_heard_is_what_the_journals_say(case: str) -> None:
-    heard_at, longest = SILENCES[case]
+@pytest.mark.parametrize("case", QUICKEST)
+def test_a_delay_makes_every_passage_longer_the_quickest_too(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.faults.links.BITE_WATCH_S", 0.01)
+    role, before, since, why_not = QUICKEST[case]
     bench = Bench()
-    bench.consumer.heard = [bench.system.clock.origin_ns + at for at in heard_at]
-    heard = Heard(bench.system, (), (cast(Any, bench.consumer),))
-    assert heard.silences_ns(10, 110) == [longest]
+    bench.producer.tell(answered=1)
+    bench.quickest = (before, since)
+    evidence = bench.measured(Latency(role, latency_ms=100))
+    assert evidence.why_not is None if why_not is None else why_not in str(evidence.why_not)
+
+
+def test_a_dead_client_needs_no_passage_of_its_own() -> None:
+    bench = Bench()
+    bench.producer.tell(answered=1)
+    bench.replaced(bench.producer).tell(answered=1)
+    bench.quickest = ({"producer-1.2": 5}, {"producer-1.2": 210})
+    assert "is over, of producer-1.3" in str(bench.measured(Latency(Role.PRODUCER)).why_not)
+    assert bench.measured(Latency(Role.PRODUCER), bench.clients[-1].kill).why_not is None
 
 
 def test_a_hoard_and_a_slow_pace_are_of_the_same_consumers() -> None:

@@ -1,7 +1,7 @@
 """Which faults disturb the way between clients and brokers? Delays, stalls and cuts of their links, by role.
 
-Their evidence is measured, never only read back: of a delay it is a silence, longer than is usual, until answers come
-again; of a stall the silence, too, with every connection still there; of a cut the connections that ended.
+Their evidence is measured, never only read back: of a delay that no publish and no delivery is as quick as before; of a
+stall the silence, with every connection still there; of a cut the connections that ended.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ from harness.system.needs import Needs
 from harness.system.system import Client, Measure, System
 from harness.system.topology import Direction, Link
 
-_USUAL_NS, _USUAL_TIMES = 240_000_000, 3
-"""How long is looked at most, before a delay is set, for how long pauses usually are, and how often each client must
-have heard something then: RabbitMQ may deliver in bursts that are 44 ms apart. (While it holds pauses are longer: who
-fetches waits for the delay with every fetch.)"""
+_DELAYED_PART = 0.9
+"""Of the injected delay, by which every passage must be longer than the quickest one before it. No passage is delayed
+by less than all of it; yet the quickest before may have been held up by something else that is over."""
 
-_SILENCE_PART = 0.7
-"""The part of an injected delay that must be seen as silence: what was under way before it still arrives."""
+_PASSAGE_NS = 50_000_000
+"""What a passage takes besides the delay, until there should be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,43 +67,61 @@ class Latency:
 
     @contextmanager
     def inject(self, system: System, choice: int) -> Iterator[Measure]:
-        """Delay both directions of every link of the role; watch for the silence that this makes."""
+        """Delay both directions of every link of the role; see that no passage over them is quicker."""
         links = links_of(system, self.role)
         heard = Heard.of(system, self.role)
         delay_ns = self.latency_ms * 1_000_000
-        began_ns = system.now_ns()
-        enough = heard.wait(_USUAL_NS, _USUAL_TIMES)
         placed_ns = system.now_ns()
         with mended(links):
             each_way(links, lambda link, direction: link.latency(self.latency_ms, direction))
+            set_ns = system.now_ns()
             bit_ns = first_published(system, published(system))
-            over_ns = system.now_ns() + 2 * delay_ns  # the last link may be long in getting its delay
+            over_ns = system.now_ns() + 2 * delay_ns + _PASSAGE_NS
             system.watch(lambda: over_ns if system.now_ns() >= over_ns else None, within_s=2 * delay_ns / 1e9 + 0.5)
 
             def measure() -> Evidence:
                 settings = settings_of(links)
-                usual_ns = max(heard.silences_ns(began_ns, placed_ns), default=0)
-                silence_ns = min(heard.silences_ns(placed_ns, over_ns), default=0)
-                facts = {
-                    "silence_ms": round(silence_ns / 1e6, 1),
-                    "usual_silence_ms": round(usual_ns / 1e6, 1),
-                    "asked_ms": self.latency_ms,
-                    "read_back": settings,
-                }
-                if (why_not := mended_meanwhile(settings)) is not None:
-                    return Evidence(names_of(links), None, facts, why_not)
-                if not enough:
-                    why_not = "too little is heard on these links to tell a delay from a pause"
-                    return Evidence(names_of(links), None, facts, why_not)
-                if silence_ns >= max(_SILENCE_PART * delay_ns, usual_ns + 0.5 * delay_ns):
-                    return Evidence(names_of(links), bit_ns, facts)
-                why_not = (
-                    f"each client heard nothing for {facts['silence_ms']} ms at most, of {self.latency_ms} ms asked; "
-                    f"{facts['usual_silence_ms']} ms were usual before"
-                )
-                return Evidence(names_of(links), None, facts, why_not)
+                facts: dict[str, object] = {"asked_ms": self.latency_ms, "read_back": settings}
+                why_not = mended_meanwhile(settings)
+                # An answer to a publish comes over the producer's link and back; a delivery over each link once.
+                for clients, ways in ((heard.answered, 2), (heard.delivered, 2 if self.role is Role.BOTH else 1)):
+                    told, doubt = self._delayed(system, clients, ways * delay_ns, (placed_ns, set_ns))
+                    facts |= told
+                    why_not = why_not or doubt
+                if not heard:
+                    why_not = why_not or "nothing is heard over these links in health either"
+                return Evidence(names_of(links), None if why_not else bit_ns, facts, why_not)
 
             yield measure
+
+    def _delayed(
+        self, system: System, clients: Sequence[Client], delay_ns: int, moments_ns: tuple[int, int]
+    ) -> tuple[dict[str, object], str | None]:
+        """(how long the quickest passages to these clients were before and since, why they show no such delay)."""
+        if not clients:
+            return {}, None
+        placed_ns, set_ns = moments_ns
+        role = clients[0].role
+        what = "publish" if role is Role.PRODUCER else "delivery"
+        before = system.crew.quickest_ns(role, 0, placed_ns)
+        since = system.crew.quickest_ns(role, set_ns, system.now_ns())
+        usual_ns = min(before.values(), default=None)
+        facts: dict[str, object] = {
+            f"quickest_{what}_before_ms": None if usual_ns is None else round(usual_ns / 1e6, 1),
+            f"quickest_{what}_ms": {name: round(passage_ns / 1e6, 1) for name, passage_ns in since.items()},
+        }
+        if usual_ns is None:
+            return facts, f"no {what} was over before, so nobody knows how long one takes without the delay"
+        silent = [client.name for client in clients if client.name not in since and client.alive()]
+        if silent or not since:
+            return facts, f"no {what} that began since the delay was set is over, of {', '.join(silent) or 'anybody'}"
+        quick = [name for name, passage_ns in since.items() if passage_ns < usual_ns + _DELAYED_PART * delay_ns]
+        if quick:
+            return facts, (
+                f"the quickest {what} took {min(since.values()) / 1e6:.1f} ms ({', '.join(quick)}), "
+                f"{usual_ns / 1e6:.1f} before, and {delay_ns / 1e6:.0f} ms more were asked"
+            )
+        return facts, None
 
 
 @dataclass(frozen=True, slots=True)

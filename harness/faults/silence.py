@@ -1,4 +1,4 @@
-"""What comes back from the broker while a fault holds, and how long was nothing heard? Clients' counters and journals.
+"""What comes back from the broker while a fault holds, and how long was nothing heard? Clients' counters.
 
 *heard*: answers to producers and deliveries to consumers, as far as a fault on these links would hold them up. A
 producer that nobody answers is heard of by the consumers alone. Bytes that a proxy says it withheld prove little by
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import pairwise
 
 from harness.operation import Role
 from harness.system.system import Client, System
@@ -60,34 +59,6 @@ class Heard:
     def last_ns(self) -> int:
         """When something was last heard, in ns of the run; of nothing, when the run began."""
         return max((last_ns for _, last_ns in self.marks()), default=0)
-
-    def wait(self, for_ns: int, times: int) -> bool:
-        """Wait for so long, or until each of them was seen to hear something so many times; whether each was. What came
-        between two looks is heard once."""
-        end_ns = self.system.now_ns() + for_ns
-        seen = [count for count, _ in self.marks()]
-        left = [times] * len(seen)
-
-        def over() -> int | None:
-            for place, (count, _) in enumerate(self.marks()):
-                left[place] -= count != seen[place]
-                seen[place] = count
-            return end_ns if max(left, default=0) <= 0 or self.system.now_ns() >= end_ns else None
-
-        self.system.watch(over, within_s=for_ns / 1e9 + 0.5)
-        return bool(left) and max(left) <= 0
-
-    def silences_ns(self, begin_ns: int, end_ns: int) -> list[int]:
-        """The longest time, between two moments of the run, in which each of them heard nothing. Their journals tell:
-        whoever looks from outside may look too late, on a machine that has much to do."""
-        return [
-            max(after - before for before, after in pairwise([begin_ns, *heard_ns, end_ns]))
-            for heard_ns in (self._heard_ns(client, begin_ns, end_ns) for client in (*self.answered, *self.delivered))
-        ]
-
-    def _heard_ns(self, client: Client, begin_ns: int, end_ns: int) -> list[int]:
-        times_ns = (self.system.raw_to_run_ns(raw_ns) for raw_ns in client.heard_ns())
-        return [time_ns for time_ns in times_ns if begin_ns < time_ns < end_ns]
 
 
 def unheard(heard: Heard, placed_ns: int, now_ns: int) -> tuple[int, str | None]:

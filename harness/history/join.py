@@ -102,13 +102,6 @@ def read_journal(path: Path, words: Words) -> Journalled:
     )
 
 
-def heard_ns(journal: Journalled) -> list[int]:
-    """Raw monotonic times, ascending, of every answer to a publish and of every delivery."""
-    kind = journal.records["kind"]
-    heard: list[int] = np.sort(journal.records["x2"][(kind == j.CONFIRM) | (kind == j.DELIVER)]).tolist()
-    return heard
-
-
 def _lacks(records: Array, head: dict[str, int]) -> bool:
     """Whether there are fewer records than the head has counted: a copy cut short ends like a journal that was closed.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.clients.spec import ClientSpec
-from harness.history.join import Words, heard_ns, read_journal
+from harness.history.join import Words, read_journal
 from harness.history.journal import CRASH, Head
 from harness.operation import Conduct, Crash, CrashPoint, Role, Stage
 from harness.runner.sockets import remotes
@@ -95,10 +95,6 @@ class ClientProcess:
             odd=get("odd"),
             cuts_done=get("cuts_done"),
         )
-
-    def heard_ns(self) -> Sequence[int]:
-        """Raw monotonic times, ascending, at which it heard an answer or received a delivery."""
-        return heard_ns(read_journal(Path(self.spec.journal), Words()))
 
     def alive(self) -> bool:
         """Whether its process runs."""

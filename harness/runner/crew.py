@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from harness.history.proceedings import Proceedings
 from harness.ledger import MARK, PROCESS, Ledger, new_mark, started_ticks
 from harness.operation import Role
 from harness.runner.client import ClientProcess
+from harness.runner.passages import deliveries_ns, publishes_ns
 from harness.system.system import Client
 
 WATCH_S = 0.003
@@ -136,6 +137,14 @@ class Crew:
     def living(self, role: Role = Role.BOTH) -> Sequence[ClientProcess]:
         """Those of a role whose process runs."""
         return [client for client in self.all() if role in (Role.BOTH, client.role) and client.alive()]
+
+    def quickest_ns(self, role: Role, since_ns: int, until_ns: int) -> Mapping[str, int]:
+        """Of each producer its quickest publish, of each consumer its quickest delivery, published and over between."""
+        journals = {client.name: Path(client.spec.journal) for client in self.all() if client.role is role}
+        if role is Role.PRODUCER:
+            return publishes_ns(journals, since_ns, until_ns)
+        producers = [Path(client.spec.journal) for client in self.all() if client.role is Role.PRODUCER]
+        return deliveries_ns(journals, producers, since_ns, until_ns)
 
     def replace(self, client: Client) -> ClientProcess:
         """Start a successor, with a new number, in the slot of a client that has died or is about to."""

@@ -87,10 +87,6 @@ class Client(Protocol):
         """What it has done so far."""
         ...
 
-    def heard_ns(self) -> Sequence[int]:
-        """Raw monotonic times, ascending, at which it heard an answer to a publish or received a delivery."""
-        ...
-
     def alive(self) -> bool:
         """Whether its process runs."""
         ...
@@ -146,6 +142,12 @@ class Crew(Protocol):
 
     def living(self, role: Role = Role.BOTH) -> Sequence[Client]:
         """Clients of that role whose process runs now, by number."""
+        ...
+
+    def quickest_ns(self, role: Role, since_ns: int, until_ns: int) -> Mapping[str, int]:
+        """Of each producer its quickest publish, from call to answer, or of each consumer its quickest delivery, from
+        the call that published it, in ns, by the client's name: of what was published and over between these moments,
+        in ns of the run. A client that had none is left out."""
         ...
 
     def replace(self, client: Client) -> Client:
