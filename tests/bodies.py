@@ -48,7 +48,10 @@ class Record(NamedTuple):
 def records(path: Path) -> list[Record]:
     """Every record of a journal; fails where one after the end is not empty."""
     data = path.read_bytes()[j.HEAD_SIZE :]
-    found = [Record(*fields) for fields in j.RECORD.iter_unpack(data[: len(data) // j.RECORD_SIZE * j.RECORD_SIZE])]
+    whole = data[: len(data) // j.RECORD_SIZE * j.RECORD_SIZE]
+    found = [
+        Record(kind, a, epoch, attempt, code, *x) for *x, epoch, attempt, code, a, kind in j.RECORD.iter_unpack(whole)
+    ]
     end = next((place for place, record in enumerate(found) if record.kind == 0), len(found))
     assert all(record.kind == 0 for record in found[end:])
     return found[:end]
@@ -59,7 +62,7 @@ def words(path: Path) -> list[str]:
     data, found = path.read_bytes(), [""]
     for place, record in enumerate(records(path)):
         if record.kind == j.WORD:
-            at = j.HEAD_SIZE + place * j.RECORD_SIZE + 8
+            at = j.HEAD_SIZE + place * j.RECORD_SIZE
             assert record.code == len(found)
             found.append(data[at : at + record.a].decode())
     return found

@@ -245,7 +245,7 @@ def test_an_answer_to_more_publishes_than_there_are_is_refused(tmp_path: Path) -
     journal.close()
     assert publications_of(read_journal(path, Words()), confirms=True)["outcome"].tolist() == [1]
     data = bytearray(path.read_bytes())
-    struct.pack_into("<Q", data, j.HEAD_SIZE + j.RECORD_SIZE + 16, 1 << 40)
+    struct.pack_into("<Q", data, j.HEAD_SIZE + j.RECORD_SIZE + 8, 1 << 40)
     path.write_bytes(data)
     with pytest.raises(Refused, match=r"producer-1\.1\.journal: it answers more publishes than there are"):
         publications_of(read_journal(path, Words()), confirms=True)

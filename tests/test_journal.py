@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,12 +15,14 @@ from bodies import records, words
 
 from harness.clock import until
 from harness.history import journal as j
+from harness.history.join import Words, read_journal
 from harness.history.journal import Head, Journal
 
 WRITER = """
 import sys
 from pathlib import Path
 from harness.history import journal as j
+from harness.history.join import Words, read_journal
 journal = j.Journal(Path(sys.argv[1]), client=3, origin_ns=0)
 mask, n = (1 << 64) - 1, 0
 while True:
@@ -55,6 +58,26 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     ]
     assert words(path) == ["", "lost"]
     assert path.stat().st_size == j.HEAD_SIZE + 4 * j.RECORD_SIZE
+
+
+def test_a_journal_of_the_older_layout_is_read_as_it_was(tmp_path: Path) -> None:
+    now, before = tmp_path / "now.3.journal", tmp_path / "before.3.journal"
+    journal = new(now)
+    journal.write(j.PUBLISH, 1, 2, 3, 4, 2**64 - 1, 6, 7, 8, 9)
+    journal.state("lost", value=5, epoch=2)
+    journal.close()
+    body = b""
+    for record in records(now):
+        word = words(now)[1].encode().ljust(40, b"\0") if record.kind == j.WORD else struct.pack("<5Q", *record[5:])
+        body += struct.pack("<BBHHH", *record[:5]) + word
+    before.write_bytes(b"ASSAYJ01" + now.read_bytes()[8 : j.HEAD_SIZE] + body)
+    words_now, words_before = Words(), Words()
+    one, other = read_journal(now, words_now), read_journal(before, words_before)
+    assert words_now == words_before
+    assert words_now.numbers == {"": 0, "lost": 1}
+    assert one.words.tolist() == other.words.tolist()
+    for name in one.records.dtype.names or ():
+        assert one.records[name].tolist() == other.records[name].tolist()
 
 
 def test_it_grows(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def killed(path: Path, after_s: float) -> tuple[int, int]:
     if len(records) > counted + 1:
         raise Trouble(f"{len(records)} records were read, and only {counted} counted")
     written = (DELIVER, *recorder.fields(np.arange(1, len(records) + 1, dtype="u8")))
-    for name, values in zip(records.dtype.names or (), written, strict=True):
+    for name, values in zip(recorder.NAMES, written, strict=True):
         if not np.all(records[name] == values):
             raise Trouble(f"field {name} of a record in {path.name} is not what was written")
     path.unlink()

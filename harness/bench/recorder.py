@@ -13,6 +13,9 @@ from typing import Any
 from harness.history.journal import DELIVER, PLACE, Journal
 
 CLIENT = 1
+NAMES = ("kind", "a", "epoch", "attempt", "code", "x0", "x1", "x2", "x3", "x4")
+"""A record's fields, as `Journal.write` takes them."""
+
 _MASK = (1 << 64) - 1
 
 

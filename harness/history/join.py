@@ -22,20 +22,12 @@ from harness.operation import AckKind, AcknowledgedBy, Outcome
 
 Array = NDArray[Any]
 
-RECORD = np.dtype(
-    [
-        ("kind", "u1"),
-        ("a", "u1"),
-        ("epoch", "u2"),
-        ("attempt", "u2"),
-        ("code", "u2"),
-        ("x0", "u8"),
-        ("x1", "u8"),
-        ("x2", "u8"),
-        ("x3", "u8"),
-        ("x4", "u8"),
-    ]
-)
+_X = [(f"x{place}", "u8") for place in range(5)]
+_LAYOUTS = {
+    j.MAGIC: np.dtype([*_X, ("epoch", "u2"), ("attempt", "u2"), ("code", "u2"), ("a", "u1"), ("kind", "u1")]),
+    b"ASSAYJ01": np.dtype([("kind", "u1"), ("a", "u1"), ("epoch", "u2"), ("attempt", "u2"), ("code", "u2"), *_X]),
+}
+"""By the first bytes of a journal; the older one is that of runs which were recorded before."""
 
 
 @dataclass(slots=True)
@@ -73,7 +65,8 @@ def read_journal(path: Path, words: Words) -> Journalled:
     head = {word: int.from_bytes(data[at : at + 8], "little") for word, at in j.AT.items()}
     body = memoryview(data)[j.HEAD_SIZE :]
     whole = len(body) // j.RECORD_SIZE * j.RECORD_SIZE
-    records = np.frombuffer(body[:whole], dtype=RECORD)
+    layout = _LAYOUTS.get(data[:8], _LAYOUTS[j.MAGIC])
+    records = np.frombuffer(body[:whole], dtype=layout)
     missing = np.flatnonzero(records["kind"] == 0)
     end = int(missing[0]) if len(missing) else len(records)
     # A journal that was closed or killed is zero from its end on; anything else there means that its middle is gone.
@@ -83,12 +76,12 @@ def read_journal(path: Path, words: Words) -> Journalled:
     if np.any(records["kind"] > j.KIND_MAX):
         bad = int(np.flatnonzero(records["kind"] > j.KIND_MAX)[0])
         raise Refused(f"{path}: record {bad} has the unknown kind {records['kind'][bad]}", cure=CURE)
-    known = [0]
+    known, text_at = [0], 0 if layout is _LAYOUTS[j.MAGIC] else 8
     for place in np.flatnonzero(records["kind"] == j.WORD):
-        at = j.HEAD_SIZE + int(place) * j.RECORD_SIZE + 8
+        at = j.HEAD_SIZE + int(place) * j.RECORD_SIZE + text_at
         text = data[at : at + int(records["a"][place])].decode(errors="replace")
         known.append(words.number(text))
-    if data[:8] != j.MAGIC and end:
+    if data[:8] not in _LAYOUTS and end:
         raise Refused(f"{path}: not a journal of this format", cure=CURE)
     table = np.asarray(known, dtype="u2")
     return Journalled(

@@ -1,10 +1,10 @@
 """What does one client write down, as it does it, so that a SIGKILL loses nothing? Its journal.
 
 One memory-mapped file: a head of 4096 bytes, then records of 48 bytes, little-endian. The kernel keeps what a killed
-process has stored, so a record exists from the moment its kind byte (stored last) is not 0. An operation is written
+process has stored, so a record exists from the moment its kind, its last byte, is not 0. An operation is written
 before the library is called; its end is a record of its own, joined at freeze. So a killed client leaves INFO behind.
 
-    record   kind u8 | a u8 | epoch u16 | attempt u16 | code u16 | x0 u64 | x1 u64 | x2 u64 | x3 u64 | x4 u64
+    record   x0 u64 | x1 u64 | x2 u64 | x3 u64 | x4 u64 | epoch u16 | attempt u16 | code u16 | a u8 | kind u8
 
     kind       a                 attempt    code              x0        x1           x2            x3            x4
     PUBLISH    native_id 0/1     attempt    route word        message   intended     invoked       tag           -
@@ -17,7 +17,7 @@ before the library is called; its end is a record of its own, joined at freeze. 
     SETTLED    outcome           -          -                 number    time         -             -             -
     STATE      -                 -          state word        time      value        -             -             -
     CRASH      point             -          stage word        time      message      -             -             -
-    WORD       length            -          number            40 bytes of UTF-8
+    WORD       length            -          number            40 bytes of UTF-8 in place of x0 to x4
     DEQUEUE    -                 -          -                 invoked   -            -             -             -
     EMPTY      outcome           -          -                 invoked   completed    -             -             -
 
@@ -33,13 +33,18 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 import time
 from pathlib import Path
 
-MAGIC = b"ASSAYJ01"
+MAGIC = b"ASSAYJ02"
 HEAD_SIZE = 4096
-RECORD = struct.Struct("<BBHHHQQQQQ")
-RECORD_SIZE = RECORD.size
+RECORD_SIZE = 48
+_NATIVE = struct.Struct("@5L3H2B")
+"""Where it is the same layout: CPython packs a native long in half the time of a number of stated size."""
+RECORD = _NATIVE if _NATIVE.size == RECORD_SIZE and sys.byteorder == "little" else struct.Struct("<5Q3H2B")
+_KIND_AT = RECORD_SIZE - 1
+_pack_into = RECORD.pack_into
 _GROW_RECORDS = 65_536
 _WORD_BYTES_MAX = 40
 
@@ -103,7 +108,6 @@ class Journal:
         self._next = HEAD_SIZE
         self._end = HEAD_SIZE + self._capacity * RECORD_SIZE
         self._words: dict[str, int] = {"": 0}
-        self._pack = RECORD.pack_into
         self._store = _U64.pack_into
         self._load = _U64.unpack_from
         self.set("origin_ns", origin_ns)
@@ -146,18 +150,17 @@ class Journal:
         x3: int = 0,
         x4: int = 0,
     ) -> None:
-        """Append one record; its kind is stored last, so a record that exists is whole."""
+        """Append one record. Fields are stored in their order, the kind last: so a record that exists is whole."""
         at = self._next
         if at >= self._end:
             self._grow()
-        self._pack(self._map, at, 0, a, epoch, attempt, code, x0, x1, x2, x3, x4)
-        self._map[at] = kind
+        _pack_into(self._map, at, x0, x1, x2, x3, x4, epoch, attempt, code, a, kind)
         self._next = at + RECORD_SIZE
 
     def take_back(self) -> None:
         """Unwrite the last record: what it announced was not done, and never will be."""
         self._next -= RECORD_SIZE
-        self._map[self._next] = 0
+        self._map[self._next + _KIND_AT] = 0
 
     def word(self, text: str) -> int:
         """Number of a word, written down at its first use. Longer than 40 bytes: cut."""
@@ -168,9 +171,9 @@ class Journal:
             at = self._next
             if at >= self._end:
                 self._grow()
-            self._pack(self._map, at, 0, len(data), 0, 0, number, 0, 0, 0, 0, 0)
-            self._map[at + 8 : at + 8 + len(data)] = data
-            self._map[at] = WORD
+            _pack_into(self._map, at, 0, 0, 0, 0, 0, 0, 0, number, len(data), 0)
+            self._map[at : at + len(data)] = data
+            self._map[at + _KIND_AT] = WORD
             self._next = at + RECORD_SIZE
         return number
 
