@@ -25,7 +25,7 @@ SENTENCES = {
     "not read to the end": r"the auditor did not read to the end: (.*)",
     "owed after the drain": r"the system was called drained, and then the auditor found (\d+) messages that it .*",
     "counted after the drain": r"the system was called drained, and then the broker counted (\d+) (\w+)",
-    "not whole": r"the cluster was not whole at the end",
+    "not whole": r"the cluster was not whole at the end: (.*)",
     "peers not asked for": r"nobody asked the broker whether every client came through the proxy",
     "a peer is no proxy": r"a client reached the broker without the proxy, past its faults",
     "proxy in trouble": r"the proxy was in trouble: (.*)",

@@ -428,6 +428,7 @@ TROUBLES: dict[str, tuple[Any, ...]] = {
     "brokers_up": (False,),
     "drained": (False,),
     "drained_why_not": ("", "4 are left"),
+    "whole_why_not": ("", "two replicas are missing"),
     "exhaustive": (False,),
     "exhaustive_why_not": ("", "it was cut off"),
     "silence_s": (0.0, 0.1),

@@ -182,7 +182,7 @@ def _left_over(past: Past) -> Iterator[Reason]:
 def _disturbed(past: Past) -> Iterator[Reason]:
     terms = past.terms
     if not terms.whole:
-        yield ("not whole",)
+        yield "not whole", terms.whole_why_not or "nobody knows why"
     if terms.peers_all_proxy is not True:
         yield ("peers not asked for",) if terms.peers_all_proxy is None else ("a peer is no proxy",)
     if terms.proxy_trouble:
@@ -245,7 +245,7 @@ def _not_idle(past: Past) -> Iterator[Reason]:
     if not terms.brokers_up:
         yield ("brokers not up",)
     if not terms.whole:
-        yield ("not whole",)
+        yield "not whole", terms.whole_why_not or "nobody knows why"
     if any(one.bit_ns is not None and one.recovered_ns is None for one in terms.injections):
         yield ("no recovery from every fault",)
     yield from _too_short(past)

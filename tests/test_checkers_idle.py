@@ -55,7 +55,7 @@ BUSY: dict[str, tuple[Callable[[], History], str]] = {
         lambda: stuck(injections=(NEVER_RECOVERED,)),
         "the system did not recover from every fault",
     ),
-    "the cluster was not whole": (lambda: stuck(whole=False), "the cluster was not whole at the end"),
+    "the cluster was not whole": (lambda: stuck(whole=False), "the cluster was not whole at the end: nobody knows why"),
     "it held as many as it may": (
         lambda: stuck(*(deliver(number).at(3990) for number in range(1, 11)), settings={"prefetch": 10}),
         "every consumer held as many unsettled deliveries as it may",

@@ -253,7 +253,10 @@ UNFAIR: dict[str, tuple[Callable[[], History], str]] = {
         lambda: fair_history(brokers_up=False),
         "not every broker answered while the system was drained and read",
     ),
-    "the cluster was not whole": (lambda: fair_history(whole=False), "the cluster was not whole at the end"),
+    "the cluster was not whole": (
+        lambda: fair_history(whole=False),
+        "the cluster was not whole at the end: nobody knows why",
+    ),
     "a client went round the proxy": (
         lambda: fair_history(peers_all_proxy=False),
         "a client reached the broker without the proxy, past its faults",

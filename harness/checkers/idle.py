@@ -45,7 +45,7 @@ def not_idle(history: History) -> Iterable[str]:
     if not terms.brokers_up:
         yield "not every broker answered while the system was drained and read"
     if not terms.whole:
-        yield "the cluster was not whole at the end"
+        yield f"the cluster was not whole at the end: {terms.whole_why_not or 'nobody knows why'}"
     if any(injection.recovered_ns is None and injection.bit_ns is not None for injection in terms.injections):
         yield "the system did not recover from every fault"
     if terms.silence_s < terms.redelivery_horizon_s:

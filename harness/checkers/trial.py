@@ -172,7 +172,7 @@ def _disturbed(history: History) -> Iterable[str]:
     """What a run with faults needs besides."""
     terms = history.terms
     if not terms.whole:
-        yield "the cluster was not whole at the end"
+        yield f"the cluster was not whole at the end: {terms.whole_why_not or 'nobody knows why'}"
     if terms.peers_all_proxy is None:
         yield "nobody asked the broker whether every client came through the proxy"
     elif not terms.peers_all_proxy:

@@ -58,7 +58,8 @@ class Terms:
     harness may show. `drained`: whether the broker (or silence) said that nothing is left; `drained_why_not` else.
     `exhaustive`: whether the auditor read to the end. `silence_s`: how long it was silent before the drain ended;
     `silence_needed`: whether the verdict needs silence beyond the horizon (an end that the broker did not see).
-    `brokers_up`: whether all nodes answered during drain and audit. `whole`: whether the cluster was whole at the end.
+    `brokers_up`: whether all nodes answered during drain and audit. `whole`: whether the cluster was whole at the end;
+    `whole_why_not` else, where somebody knew.
     `peers_all_proxy`: whether every client connection that the broker listed came from the proxy; None: not asked.
     `effects_audited`: whether a sink was read; `mechanism`: name of the processing mechanism ("" without processing).
     `interrupted`: why the run did not come to its end (""); such a run is never HELD.
@@ -100,6 +101,7 @@ class Terms:
     exhaustive_why_not: str = ""
     brokers_up: bool = False
     whole: bool = False
+    whole_why_not: str = ""
     peers_all_proxy: bool | None = None
     effects_audited: bool = False
     mechanism: str = ""

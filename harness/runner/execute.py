@@ -175,7 +175,9 @@ def _run(
         )
         progress.phase("audit")
         missing = broker.whole() or broker.ready()
-        proceedings.write("terms", brokers_up=broker.whole() is None, whole=missing is None)
+        proceedings.write(
+            "terms", brokers_up=broker.whole() is None, whole=missing is None, whole_why_not=missing or ""
+        )
         census = broker.census(run)
         proceedings.write("census", census)
         proceedings.write("terms", exhaustive=census.exhaustive, exhaustive_why_not=census.why_not or "")
