@@ -235,14 +235,21 @@ def test_machine_code_gathers_the_same(events: list[Event], changes: dict[str, A
         assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
 
 
-@pytest.mark.parametrize("shift", [0, 40])
-def test_machine_code_gathers_the_same_of_many_rows(shift: int) -> None:
+def test_machine_code_gathers_the_same_of_strangers_that_came_out_of_order() -> None:
+    pytest.importorskip("numba", reason="the extra `fast` is not installed: there is no machine code to compare")
+    past = history(Deliver(message=1, at_ms=5), Deliver(message=2, at_ms=1))
+    assert gather(past, compiled=True).gathered.lanes.unsorted
+    assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
+
+
+@pytest.mark.parametrize("large", [(), ("deliveries",), ("publications", "deliveries")], ids=" and ".join)
+def test_machine_code_gathers_the_same_of_many_rows(large: tuple[str, ...]) -> None:
+    """`large`: tables whose numbers need 8 bytes."""
     pytest.importorskip("numba", reason="the extra `fast` is not installed: there is no machine code to compare")
     past = held(synthetic(20_000, plant=5, chunk_rows=3000).history)
-    if shift:  # numbers that need 8 bytes
-        columns = {"broker_sequence": past.deliveries.broker_sequence << np.uint64(shift)}
-        deliveries = Table("deliveries", {**past.deliveries, **columns})
-        past = History({**past.tables, "deliveries": deliveries}, past.terms, past.words)
+    for name in large:
+        columns = {**past.tables[name], "broker_sequence": past.tables[name].broker_sequence << np.uint64(40)}
+        past = History({**past.tables, name: Table(name, columns)}, past.terms, past.words)
     with in_chunks_of(3000):
         assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
 

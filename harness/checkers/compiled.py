@@ -1,8 +1,8 @@
-"""Deliveries gathered by machine code: what harness/checkers/gathering.py does in numpy with a chunk, row by row.
+"""A history gathered by machine code: what harness/checkers/gathering.py does in numpy with a chunk, row by row.
 
 The extra `fast` brings numba, which is imported when a history is so large that this pays. Only what is common is
-compiled: chunks of first attempts, in one group, with dense ids. Any other chunk is left to numpy, and both change the
-same arrays in the same way, so that a history may be gathered by turns.
+compiled: chunks of first attempts, with dense ids, deliveries in one group. Any other chunk is left to numpy, and both
+change the same arrays in the same way, so that a history may be gathered by turns.
 """
 
 from __future__ import annotations
@@ -15,19 +15,46 @@ import numpy as np
 from numba import types
 
 from harness.checkers import messages as flag
-from harness.checkers.gathering import Gathering
+from harness.checkers.gathering import SAID_BY, Gathering
 from harness.checkers.gathering import deliveries as deliveries_in_numpy
-from harness.checkers.lanes import KEPT, LATEST, starts_of
+from harness.checkers.gathering import publications as publications_in_numpy
+from harness.checkers.lanes import KEPT, LATEST, constant, starts_of
 from harness.history.columns import NEVER
 from harness.history.history import Array, Columns
-from harness.operation import SEQUENCE_BITS, SEQUENCE_MAX, AckKind
+from harness.operation import SEQUENCE_BITS, SEQUENCE_MAX, AckKind, AcknowledgedBy, Outcome
 
-_AUTOMATIC = int(AckKind.AUTOMATIC)
+_AUTOMATIC, _BROKER = int(AckKind.AUTOMATIC), int(AcknowledgedBy.BROKER)
+_OK, _FAIL = int(Outcome.OK), int(Outcome.FAIL)
 _BLOCK = 1024
 _RUNS_MAX = 64
 _STRANGER, _APART, _SUSPECT, _OVERTAKEN = 1, 2, 4, 8
 _SAID_RECEIVED, _SAID_DISCHARGED = np.uint16(flag.RECEIVED), np.uint16(flag.RECEIVED | flag.DISCHARGED)
 _INVOKED = np.uint16(flag.INVOKED)
+
+
+def publications(gathering: Gathering, chunk: Columns) -> None:
+    """As `gathering.publications`."""
+    if gathering.places.sparse or not (chunk.attempt == 1).all():
+        publications_in_numpy(gathering, chunk)
+        return
+    gathering.room_for(chunk.broker_sequence)
+    connection = gathering.producers.of(chunk)
+    low, base, _ = gathering.places.extents
+    apart = np.zeros(chunk.rows, np.bool_)
+    _publications(
+        low,
+        base,
+        *_plain(chunk, "message", "invoked_ns", "completed_ns"),
+        *_plain(chunk, "outcome", "acknowledged_by", "duplicate", "broker_sequence"),
+        np.ascontiguousarray(connection[:1] if constant(connection) else connection),
+        gathering.flags,
+        gathering.sequence,
+        gathering.connection,
+        gathering.invoked_ns,
+        apart,
+    )
+    if apart.any():
+        gathering.apart.append(gathering.places.of(chunk.message[apart]))
 
 
 def deliveries(gathering: Gathering, chunk: Columns) -> None:
@@ -110,6 +137,62 @@ def _compiled(*signatures: Any) -> Any:
 
 
 _LONGS, _BYTES = _read(types.int64), _read(types.uint8)
+
+
+@_compiled(  # type: ignore[untyped-decorator]
+    *(
+        types.void(
+            *(_LONGS, _LONGS),
+            *(_LONGS, _LONGS, _LONGS, _BYTES, _BYTES, _BYTES, _LONGS, _read(types.uint32)),
+            *(_written(types.uint16), _written(number), _written(types.uint32), _written(types.int64)),
+            _written(types.boolean),
+        )
+        for number in (types.uint32, types.uint64)
+    )
+)
+def _publications(
+    low: Array,
+    base: Array,
+    message: Array,
+    invoked_ns: Array,
+    completed_ns: Array,
+    outcome: Array,
+    acknowledged_by: Array,
+    duplicate: Array,
+    sequence: Array,
+    connection: Array,
+    flags: Array,
+    sequence_of: Array,
+    connection_of: Array,
+    invoked_of: Array,
+    apart: Array,
+) -> None:
+    numbered, one = len(sequence_of) > 0, len(connection) == 1
+    place_of = np.empty(_BLOCK, np.int64)
+    for block in range(0, len(message), _BLOCK):
+        end = min(block + _BLOCK, len(message))
+        for row in range(block, end):
+            producer = message[row] >> SEQUENCE_BITS
+            place = base[producer] + (message[row] & SEQUENCE_MAX) - low[producer]
+            place_of[row - block] = place
+            failed = outcome[row] == _FAIL
+            code = np.int64(outcome[row] == _OK) | np.int64(failed) << 1
+            code |= np.int64(acknowledged_by[row] == _BROKER) << 2 | np.int64(duplicate[row] != 0) << 3
+            code |= np.int64(failed and completed_ns[row] == invoked_ns[row]) << 4
+            flags[place] |= SAID_BY[code]
+        if numbered:
+            for row in range(block, end):
+                if sequence[row] == 0 or outcome[row] != _OK or duplicate[row] != 0:
+                    continue
+                place = place_of[row - block]
+                if sequence_of[place] == 0:
+                    sequence_of[place] = sequence[row]
+                elif np.int64(sequence_of[place]) != sequence[row]:
+                    apart[row] = True
+        for row in range(block, end):
+            place = place_of[row - block]
+            connection_of[place] = connection[0 if one else row]
+            invoked_of[place] = invoked_ns[row]
 
 
 @_compiled(  # type: ignore[untyped-decorator]

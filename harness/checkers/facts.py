@@ -31,6 +31,8 @@ DEAD_LETTER = "dead-letter"
 COMPILED_ROWS_MIN = 20_000_000
 """Rows from which on machine code saves more than it takes to load."""
 
+_Gatherer = Callable[[Gathering, Columns], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
@@ -235,14 +237,14 @@ def gather(history: History, *, compiled: bool | None = None) -> Facts:
     """The sets of a history, in one pass over its publications and one over its deliveries, and another over them where
     a message came twice. `compiled`: by machine code, which says the same; None: where it is installed and pays."""
     gathered = Gathering.of(history)
+    gather_publications, gather_deliveries = _gatherers(history, compiled)
     for chunk in history.publications.chunks(*g.PUBLICATION_COLUMNS):
-        g.publications(gathered, chunk)
+        gather_publications(gathered, chunk)
     g.all_published(gathered)
     answered_apart = len(gathered.apart)
     candidates = _candidates(history)
     if len(candidates) > 1 or len(history.terms.groups) > 1:
         gathered.by_group = {word: np.zeros(gathered.places.count, np.uint8) for word in candidates}
-    gather_deliveries = _deliveries(history, compiled)
     for chunk in history.deliveries.chunks(*g.DELIVERY_COLUMNS):
         gather_deliveries(gathered, chunk)
     groups = _groups(gathered, candidates)
@@ -268,17 +270,18 @@ def gather(history: History, *, compiled: bool | None = None) -> Facts:
     )
 
 
-def _deliveries(history: History, compiled: bool | None) -> Callable[[Gathering, Columns], None]:
+def _gatherers(history: History, compiled: bool | None) -> tuple[_Gatherer, _Gatherer]:
+    """(of publications, of deliveries)."""
     rows = history.publications.rows + history.deliveries.rows
     if compiled is False or (compiled is None and rows < COMPILED_ROWS_MIN):
-        return g.deliveries
+        return g.publications, g.deliveries
     try:
-        from harness.checkers.compiled import deliveries
+        from harness.checkers.compiled import deliveries, publications
     except ImportError:
         if compiled:
             raise
-        return g.deliveries
-    return deliveries
+        return g.publications, g.deliveries
+    return publications, deliveries
 
 
 def _received(gathered: Gathering) -> int:

@@ -145,7 +145,8 @@ def _said_by(code: int) -> int:
     return said
 
 
-_SAID_BY = np.array([_said_by(code) for code in range(32)], np.uint16)
+SAID_BY = np.array([_said_by(code) for code in range(32)], np.uint16)
+"""What a publication says of its message, by the bits: OK, FAIL, confirmed by the broker, duplicate, unsent."""
 
 
 def publications(gathering: Gathering, chunk: Columns) -> None:
@@ -161,9 +162,9 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     code |= (chunk.duplicate != 0).view(np.uint8) << 3
     code |= never_handed_over(chunk).view(np.uint8) << 4
     if once:
-        gathering.flags[at] |= _SAID_BY.take(code)
+        gathering.flags[at] |= SAID_BY.take(code)
     else:
-        np.bitwise_or.at(gathering.flags, places, _SAID_BY.take(code))
+        np.bitwise_or.at(gathering.flags, places, SAID_BY.take(code))
     sequence = chunk.broker_sequence if original.all() else np.where(original, chunk.broker_sequence, 0)
     gathering.number(places, sequence, once=once)
     connection = gathering.producers.of(chunk)
@@ -200,7 +201,7 @@ def _alike(gathering: Gathering, chunk: Columns) -> bool:
         )
     )
     at = slice(first, last + 1)
-    gathering.flags[at] |= _SAID_BY[ok | by_broker << 2 | duplicate << 3]
+    gathering.flags[at] |= SAID_BY[ok | by_broker << 2 | duplicate << 3]
     gathering.connection[at] = gathering.producers.of(chunk)[0]
     gathering.invoked_ns[at] = chunk.invoked_ns
     if ok and not duplicate:
@@ -292,6 +293,8 @@ def again(places: Array, seen: Array) -> Array:
 
 def feed(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array, rows: Array) -> None:
     """Feed the deliveries that are under a contract of order to the lanes; `rows`: their numbers in the table."""
+    if not len(rows):
+        return
     lane, invoked_ns, eligible = under_contract(gathering, lanes, chunk, places)
     if len(lane) == len(rows):
         lanes.feed(lane, invoked_ns, rows, places)
