@@ -105,6 +105,12 @@ def test_a_refused_matrix_is_a_message_and_no_traceback(suite: pytest.Pytester) 
     result.stdout.no_fnmatch_line("*harness/scenario*")
 
 
+def test_of_several_things_that_went_wrong_each_is_named(suite: pytest.Pytester) -> None:
+    raised = 'raise ExceptionGroup("two", [Trouble("the broker is gone"), OSError("no room")])'
+    suite.makepyfile("from harness.errors import Trouble\n" + ONE_CELL.format(fault="Nothing()", body=raised))
+    suite.runpytest().stdout.fnmatch_lines(["! ERROR    memory-one-nothing *the broker is gone; OSError: no room"])
+
+
 def test_a_matrix_without_the_argument_run_is_refused(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

@@ -94,9 +94,11 @@ def _classify(raised: BaseException | None, when: str, skipped: bool) -> tuple[s
 
 
 def _message(raised: BaseException) -> str:
-    return (
-        str(raised) or type(raised).__name__ if isinstance(raised, AssayError) else f"{type(raised).__name__}: {raised}"
-    )
+    if isinstance(raised, BaseExceptionGroup):  # several things went wrong, as a failure and another while mending
+        return "; ".join(_message(part) for part in raised.exceptions)
+    if isinstance(raised, AssayError):
+        return str(raised) or type(raised).__name__
+    return f"{type(raised).__name__}: {raised}"
 
 
 def pytest_report_teststatus(report: Any, config: pytest.Config) -> tuple[str, str, Any] | None:
