@@ -197,7 +197,7 @@ def test_what_means_nothing_is_refused_at_birth_with_a_cure(make: Callable[[], o
         CutAfter(size_bytes=256, direction=Direction.DOWN),
         ResetNew(),
         Flapping(hold_s=3.0),
-        SlowClose(Role.PRODUCER, delay_ms=2000),
+        SlowClose(Role.PRODUCER, delay_ms=3000),
     ],
     ids=lambda fault: fault.name,
 )

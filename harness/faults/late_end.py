@@ -27,14 +27,18 @@ dying process sends a little before it is dead, and it is its death that is date
 _HELD_PART = 0.75
 """The part of the delay for which it may hold: after that its evidence waits for the end itself."""
 
+_ASKED_PART = 0.25
+"""The part of the delay after which the broker is asked first: an end that it hears of, it takes off its list by then.
+It may be long in answering, so it is not asked at the end alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlowClose:
     """Kills a client whose end the broker hears of only `delay_ms` later; then a successor takes its slot."""
 
     role: Role = Role.CONSUMER
-    delay_ms: int = 1000
-    hold_s: float = 0.6
+    delay_ms: int = 2000
+    hold_s: float = 1.0
     needs: ClassVar[Needs] = Needs(verbs=frozenset({"slow_close"}))
     hides_ends: ClassVar[bool] = False  # it is heard late, and once links are mended at the latest
 
@@ -68,6 +72,11 @@ class SlowClose:
         def listed() -> bool:
             return any(peer.client == victim.name for peer in system.broker.peers())
 
+        def listed_since() -> int | None:
+            """When it was asked for, if it is on the list that answers."""
+            asked_ns = system.now_ns()
+            return asked_ns if listed() else None
+
         def died() -> int | None:
             seen_ns = victim.died_ns()
             return None if seen_ns is None else system.raw_to_run_ns(seen_ns)
@@ -77,12 +86,20 @@ class SlowClose:
             try:
                 victim.kill()
                 bit_ns = system.watch(died, within_s=BITE_WATCH_S)
+                asked_ns = (bit_ns or system.now_ns()) + int(_ASKED_PART * self.delay_ms * 1e6)
+                system.watch(lambda: asked_ns if system.now_ns() >= asked_ns else None, within_s=self.delay_ms / 1e3)
+                still_ns, silent = None, ""
+                try:
+                    still_ns = listed_since()
+                except Trouble as trouble:
+                    silent = trouble.message
 
                 def measure() -> Evidence:
-                    still_ns, gone_ns, silent = None, None, ""
+                    nonlocal still_ns, silent
+                    gone_ns = None
                     within_s = self.delay_ms / 1e3 + _LISTED_BEYOND_S
                     try:
-                        still_ns = system.now_ns() if listed() else None
+                        still_ns = listed_since() or still_ns
                         gone_ns = system.watch(lambda: None if listed() else system.now_ns(), within_s=within_s)
                     except Trouble as trouble:
                         silent = trouble.message
