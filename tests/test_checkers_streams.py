@@ -244,13 +244,6 @@ def test_a_queue_without_numbers_is_not_judged() -> None:
 BETWEEN = [publish(900).acked(900).at(5000), publish(901).acked(901).at(5001), read(901).at(5002)]
 
 
-def test_of_too_many_rows_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "ROWS_MAX", 100)
-    judgement = judge(fair_history())
-    assert status(judgement) is Status.UNKNOWN
-    assert "too many to compare number by number" in judgement.verdicts["log_consistent"].sentence
-
-
 def test_a_gap_needs_the_whole_read() -> None:
     assert status(judged(*BETWEEN)) is Status.VIOLATED
     unread = judged(*BETWEEN, exhaustive=False)

@@ -30,6 +30,7 @@ import numpy as np
 from harness.checkers.anomaly import Anomaly, of_messages
 from harness.checkers.facts import DEAD_LETTER, Facts
 from harness.checkers.places import NOWHERE, Places, marked, runs
+from harness.checkers.plain_log import plainly_kept
 from harness.history.history import Array
 from harness.operation import SEQUENCE_BITS, SEQUENCE_MAX, AckKind, Outcome
 
@@ -37,7 +38,8 @@ NAMES = ("gap", "inconsistent_offset", "divergence", "non_monotonic_read")
 """What may be found of a log."""
 
 ROWS_MAX = 4_000_000
-"""Publications and deliveries of which every number is held at once, some 60 bytes each."""
+"""Publications and deliveries of which every number is held at once, some 60 bytes each. Of more it is only asked
+whether the log is plainly kept."""
 
 _NOBODY = -1
 """The reader of what an answer told: it shows what the broker said, not what anybody was served."""
@@ -88,11 +90,13 @@ def check(facts: Facts) -> StreamFindings:
     """Find every message whose number in the log is not kept. Nothing is sorted but consumers' lanes."""
     rows = facts.history.publications.rows + facts.history.deliveries.rows
     if rows > ROWS_MAX:
+        kept = plainly_kept(facts)
+        large = f"{rows:,} rows are too many to compare number by number ({ROWS_MAX:,} are the most), and {kept}"
         return StreamFindings(
             anomalies={name: Anomaly(name=name, count=0) for name in NAMES},
-            numbers=0,
+            numbers=kept if isinstance(kept, int) else 0,
             doubts=(),
-            untold=(f"{rows:,} rows are too many to compare number by number; {ROWS_MAX:,} are the most",),
+            untold=() if isinstance(kept, int) else (large,),
         )
     count, logs = facts.places.count, _Logs(facts)
     answered, delivered, read = logs.answered(), logs.delivered(), logs.read()
