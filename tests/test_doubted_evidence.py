@@ -52,6 +52,7 @@ class Client:
     on_cut: Callable[[Client], None] = lambda client: client.lose(itself=True)
     ended_ns: int | None = None
     doing: Conduct = Conduct.USUAL
+    busy: bool = False
 
     @property
     def name(self) -> str:
@@ -74,6 +75,8 @@ class Client:
         )
 
     def counters(self) -> Counters:
+        if self.busy:
+            self.tell(handed=self.seen.handed + 1)
         return self.seen
 
     def alive(self) -> bool:
@@ -130,7 +133,7 @@ class Link:
         self.wrong = {"enabled": False}
 
     def latency(self, latency_ms: int, direction: object) -> None:
-        self.wrong = {f"latency_{direction}": latency_ms}
+        self.wrong = {**self.wrong, f"latency_{direction}": latency_ms}
 
     def traffic(self) -> object:
         return SimpleNamespace(withheld=lambda _direction: 0)
@@ -206,8 +209,8 @@ class Bench:
         self.clients.append(Client(max(one.number for one in self.clients) + 1, client.role))
         return self.clients[-1]
 
-    def passed(self, role: Role, since_ns: int, until_ns: int) -> dict[str, int]:
-        passages_ms = self.quickest[since_ns > 0]
+    def passed(self, role: Role, since_ns: int, until_ns: int, least: int = 1) -> dict[str, int]:
+        passages_ms = self.quickest[least > 1]
         return {name: 1_000_000 * ms for name, ms in passages_ms.items()}
 
     def measured(self, fault: Fault, meanwhile: Callable[[], object] = lambda: None) -> Evidence:
@@ -242,12 +245,12 @@ def test_a_client_without_a_connection_cannot_be_given_up() -> None:
 
 
 def test_a_late_end_needs_a_broker_that_says_whom_it_lists() -> None:
-    bench, fault = Bench(), SlowClose(delay_ms=50, hold_s=0.01)
+    bench, fault = Bench(), SlowClose(delay_ms=200, hold_s=0.01)
     asked_s = list[float]()
 
     def listed() -> list[SimpleNamespace]:
         asked_s.append(time.monotonic())
-        return [SimpleNamespace(client=bench.consumer.name)] if asked_s[-1] < asked_s[0] + 0.1 else []
+        return [SimpleNamespace(client=bench.consumer.name)] if asked_s[-1] < asked_s[0] + 0.2 else []
 
     bench.listed = listed
     assert bench.measured(fault).why_not is None
@@ -299,7 +302,7 @@ QUICKEST: dict[str, tuple[Role, dict[str, int], dict[str, int], str | None]] = {
     "an answer is only one way late": (Role.PRODUCER, {"producer-1.2": 5}, {"producer-1.2": 105}, "took 105.0 ms"),
     "it was as slow before": (Role.PRODUCER, {"producer-1.2": 190}, {"producer-1.2": 205}, "190.0 before"),
     "nothing was answered before": (Role.PRODUCER, {}, {"producer-1.2": 205}, "nobody knows how long one takes"),
-    "nothing was answered since": (Role.PRODUCER, {"producer-1.2": 5}, {}, "is over, of producer-1.2"),
+    "nothing was answered since": (Role.PRODUCER, {"producer-1.2": 5}, {}, "each a publish of producer-1.2"),
     "one before it was another's": (Role.PRODUCER, {"producer-1.9": 5}, {"producer-1.2": 190}, None),
     "one of two has no delay": (Role.PRODUCER, {"producer-1.2": 5}, {"producer-1.2": 190, "producer-2.3": 5}, "-2.3"),
     "a delivery is one way late": (Role.CONSUMER, {"consumer-1.1": 5}, {"consumer-1.1": 96}, None),
@@ -308,22 +311,39 @@ QUICKEST: dict[str, tuple[Role, dict[str, int], dict[str, int], str | None]] = {
 
 
 @pytest.mark.parametrize("case", QUICKEST)
-def test_a_delay_makes_every_passage_longer_the_quickest_too(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.faults.links.BITE_WATCH_S", 0.01)
+def test_a_delay_makes_every_passage_longer_the_quickest_too(case: str) -> None:
     role, before, since, why_not = QUICKEST[case]
     bench = Bench()
     bench.producer.tell(answered=1)
+    bench.producer.busy = True
     bench.quickest = (before, since)
     evidence = bench.measured(Latency(role, latency_ms=100))
     assert evidence.why_not is None if why_not is None else why_not in str(evidence.why_not)
 
 
+def test_a_delay_of_one_direction_alone_is_none_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Link, "latency", lambda self, ms, way: self.wrong.update({"latency_upstream": ms}))
+    bench = Bench()
+    bench.producer.tell(answered=1)
+    bench.producer.busy = True
+    bench.quickest = ({"producer-1.2": 5}, {"producer-1.2": 210})
+    assert "producer-1->node-1 in one direction only" in str(bench.measured(Latency(Role.PRODUCER)).why_not)
+
+
+def test_a_late_end_is_shown_by_a_list_of_a_quarter_of_the_delay_or_later() -> None:
+    early = Bench()
+    early.listed = lambda: [SimpleNamespace(client=early.consumer.name)] if early.consumer.alive() else []
+    why_not = early.measured(SlowClose(delay_ms=200, hold_s=0.1)).why_not
+    assert why_not == "the broker did not list consumer-1.1 any more when it was asked"
+
+
 def test_a_dead_client_needs_no_passage_of_its_own() -> None:
     bench = Bench()
     bench.producer.tell(answered=1)
+    bench.producer.busy = True
     bench.replaced(bench.producer).tell(answered=1)
     bench.quickest = ({"producer-1.2": 5}, {"producer-1.2": 210})
-    assert "is over, of producer-1.3" in str(bench.measured(Latency(Role.PRODUCER)).why_not)
+    assert "each a publish of producer-1.3" in str(bench.measured(Latency(Role.PRODUCER)).why_not)
     assert bench.measured(Latency(Role.PRODUCER), bench.clients[-1].kill).why_not is None
 
 

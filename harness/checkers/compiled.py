@@ -47,6 +47,7 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
         *_plain(chunk, "message", "invoked_ns", "completed_ns"),
         *_plain(chunk, "outcome", "acknowledged_by", "duplicate", "broker_sequence"),
         np.ascontiguousarray(connection[:1] if constant(connection) else connection),
+        SAID_BY,  # not as a constant: what is kept of the machine code does not know of a change of it
         gathering.flags,
         gathering.sequence,
         gathering.connection,
@@ -143,7 +144,8 @@ _LONGS, _BYTES = _read(types.int64), _read(types.uint8)
     *(
         types.void(
             *(_LONGS, _LONGS),
-            *(_LONGS, _LONGS, _LONGS, _BYTES, _BYTES, _BYTES, _LONGS, _read(types.uint32)),
+            *(_LONGS, _LONGS, _LONGS, _BYTES, _BYTES, _BYTES, _LONGS),
+            *(_read(types.uint32), _read(types.uint16)),
             *(_written(types.uint16), _written(number), _written(types.uint32), _written(types.int64)),
             _written(types.boolean),
         )
@@ -161,6 +163,7 @@ def _publications(
     duplicate: Array,
     sequence: Array,
     connection: Array,
+    said_by: Array,
     flags: Array,
     sequence_of: Array,
     connection_of: Array,
@@ -179,7 +182,7 @@ def _publications(
             code = np.int64(outcome[row] == _OK) | np.int64(failed) << 1
             code |= np.int64(acknowledged_by[row] == _BROKER) << 2 | np.int64(duplicate[row] != 0) << 3
             code |= np.int64(failed and completed_ns[row] == invoked_ns[row]) << 4
-            flags[place] |= SAID_BY[code]
+            flags[place] |= said_by[code]
         if numbered:
             for row in range(block, end):
                 if sequence[row] == 0 or outcome[row] != _OK or duplicate[row] != 0:

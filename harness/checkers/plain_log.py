@@ -101,6 +101,9 @@ def _numbers(facts: Facts) -> Iterator[str]:
         if numbered.any():
             told = sequence[block][numbered]
             least, most = min(least, int(told.min())), max(most, int(told.max()))
+    if not most:
+        yield "nothing was numbered"
+        return
     span = most - least + 1
     if most > SEQUENCE_MAX or span > _SPARSE_FACTOR * len(sequence) + _SPARSE_FREE:
         yield "numbers are too far apart to be counted"

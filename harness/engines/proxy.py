@@ -188,15 +188,16 @@ class Proxy:
     def heal(self, keep: Sequence[Toxic] = ()) -> None:
         """Take every toxic away but those to `keep`, which are put back as they were, and listen. Idempotent.
 
-        What holds bytes back lets go of them first: of a connection whose end has died meanwhile, the server would
-        wait 5 s for each piece that it still holds as it takes the toxic away, and answer nobody.
+        What can be changed lets go of what it holds first: of a connection whose end has died meanwhile, the server
+        would wait 5 s for each piece that it still holds as it takes the toxic away, and answer nobody.
         """
         state = self.state()
         kept = {toxic.name: toxic for toxic in keep}
         wrong = {name for name, seen in state.toxics.items() if name not in kept or not kept[name].is_seen_as(seen)}
         for name in wrong & kept.keys():
             self.change(kept[name])
-        if holding := [free for name in wrong - kept.keys() if (free := letting_go(state.toxics[name])) is not None]:
+        frees = {name: letting_go(state.toxics[name]) for name in wrong - kept.keys()}
+        if holding := [free for name, free in frees.items() if free is not None and free.name == name]:
             for free in holding:
                 self.change(free)
             time.sleep(_LET_GO_S)

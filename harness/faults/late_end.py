@@ -6,7 +6,7 @@ Its evidence is the broker's own list of connections, asked until the dead clien
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,12 +24,12 @@ _LEAST_PART = 0.95
 """The part of the delay after which a connection may be listed no more: the proxy counts from the client's FIN, which a
 dying process sends a little before it is dead, and it is its death that is dated."""
 
-_HELD_PART = 0.75
+_HELD_PART = 0.5
 """The part of the delay for which it may hold: after that its evidence waits for the end itself."""
 
-_ASKED_PART = 0.25
-"""The part of the delay after which the broker is asked first: an end that it hears of, it takes off its list by then.
-It may be long in answering, so it is not asked at the end alone."""
+_SHOWN_PART, _DELAY_MS_MIN = 0.25, 200
+"""The part of the delay at which the broker must still have listed it, asked then or later: an end that it hears of, it
+takes off its list by then. It may be long in answering, so it is not asked at the end alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class SlowClose:
     def __post_init__(self) -> None:
         if self.role not in (Role.PRODUCER, Role.CONSUMER):
             raise Refused(f"slow_close: role={self.role!s}", cure="one client is killed: producer or consumer")
-        if not 1 <= self.delay_ms <= 60_000:
-            raise Refused(f"slow_close: delay_ms={self.delay_ms} (1 to 60000)", cure="choose a delay in that range")
+        if not _DELAY_MS_MIN <= self.delay_ms <= 60_000:
+            raise Refused(
+                f"slow_close: delay_ms={self.delay_ms} ({_DELAY_MS_MIN} to 60000)", cure="choose a delay in that range"
+            )
         if self.hold_s > _HELD_PART * self.delay_ms / 1e3:
             raise Refused(
                 f"slow_close: hold_s={self.hold_s} of delay_ms={self.delay_ms}",
@@ -86,21 +88,26 @@ class SlowClose:
             try:
                 victim.kill()
                 bit_ns = system.watch(died, within_s=BITE_WATCH_S)
-                asked_ns = (bit_ns or system.now_ns()) + int(_ASKED_PART * self.delay_ms * 1e6)
-                system.watch(lambda: asked_ns if system.now_ns() >= asked_ns else None, within_s=self.delay_ms / 1e3)
-                still_ns, silent = None, ""
-                try:
-                    still_ns = listed_since()
-                except Trouble as trouble:
-                    silent = trouble.message
+                shown_ns = (bit_ns or system.now_ns()) + int(_SHOWN_PART * self.delay_ms * 1e6)
+                system.watch(lambda: shown_ns if system.now_ns() >= shown_ns else None, within_s=self.delay_ms / 1e3)
+                still_ns: int | None = None
+
+                def gone() -> int | None:
+                    """When an answer came that did not list it; None while it is listed."""
+                    nonlocal still_ns
+                    if (since_ns := listed_since()) is None:
+                        return system.now_ns()
+                    still_ns = since_ns
+                    return None
+
+                with suppress(Trouble):  # it will be asked again
+                    gone()
 
                 def measure() -> Evidence:
-                    nonlocal still_ns, silent
-                    gone_ns = None
+                    gone_ns, silent = None, ""
                     within_s = self.delay_ms / 1e3 + _LISTED_BEYOND_S
                     try:
-                        still_ns = listed_since() or still_ns
-                        gone_ns = system.watch(lambda: None if listed() else system.now_ns(), within_s=within_s)
+                        gone_ns = system.watch(gone, within_s=within_s)
                     except Trouble as trouble:
                         silent = trouble.message
                     settings = settings_of(links)
@@ -116,7 +123,7 @@ class SlowClose:
                         why_not = f"{victim.name} outlived its SIGKILL"
                     elif silent:
                         why_not = f"nobody says whom the broker lists: {silent}"
-                    elif still_ns is None:
+                    elif still_ns is None or still_ns < shown_ns:
                         why_not = f"the broker did not list {victim.name} any more when it was asked"
                     elif gone_ns is None:
                         why_not = f"the broker still lists {victim.name}, {within_s:.1f} s after it was asked first"

@@ -69,7 +69,7 @@ def names_of(links: Sequence[Link]) -> tuple[str, ...]:
     return tuple(f"{link.slot}->{link.node}" for link in links)
 
 
-def settings_of(links: Sequence[Link]) -> dict[str, object]:
+def settings_of(links: Sequence[Link]) -> dict[str, dict[str, object]]:
     """What the proxy's server says is set on each, read back now."""
     return {name: dict(link.disturbed()) for name, link in zip(names_of(links), links, strict=True)}
 

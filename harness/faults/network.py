@@ -37,7 +37,13 @@ _DELAYED_PART = 0.9
 by less than all of it; yet the quickest before may have been held up by something else that is over."""
 
 _PASSAGE_NS = 50_000_000
-"""What a passage takes besides the delay, until there should be one."""
+"""What a passage takes besides the delay, until there should be some."""
+
+_BOTH = {f"latency_{way}" for way in Direction}
+
+_BEFORE_NS, _LEAST = 3_000_000_000, 3
+"""For how long before it is looked how quick passages were, and how many there must be while it holds: one alone, or
+one of a time when no queue was waiting, would prove little. (Another delay may have ended just before this one.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,8 @@ class Latency:
                 settings = settings_of(links)
                 facts: dict[str, object] = {"asked_ms": self.latency_ms, "read_back": settings}
                 why_not = mended_meanwhile(settings)
+                if one_way := [name for name, seen in settings.items() if not seen.keys() >= _BOTH]:
+                    why_not = why_not or f"the proxy delays {', '.join(one_way)} in one direction only"
                 # An answer to a publish comes over the producer's link and back; a delivery over each link once.
                 for clients, ways in ((heard.answered, 2), (heard.delivered, 2 if self.role is Role.BOTH else 1)):
                     told, doubt = self._delayed(system, clients, ways * delay_ns, (placed_ns, set_ns))
@@ -90,6 +98,8 @@ class Latency:
                     why_not = why_not or doubt
                 if not heard:
                     why_not = why_not or "nothing is heard over these links in health either"
+                if bit_ns is None:
+                    why_not = why_not or f"nothing was published within {BITE_WATCH_S * 1e3:.0f} ms of it"
                 return Evidence(names_of(links), None if why_not else bit_ns, facts, why_not)
 
             yield measure
@@ -103,18 +113,19 @@ class Latency:
         placed_ns, set_ns = moments_ns
         role = clients[0].role
         what = "publish" if role is Role.PRODUCER else "delivery"
-        before = system.crew.quickest_ns(role, 0, placed_ns)
-        since = system.crew.quickest_ns(role, set_ns, system.now_ns())
+        before = system.crew.quickest_ns(role, max(0, placed_ns - _BEFORE_NS), placed_ns)
+        since = system.crew.quickest_ns(role, set_ns, system.now_ns(), _LEAST)
         usual_ns = min(before.values(), default=None)
         facts: dict[str, object] = {
             f"quickest_{what}_before_ms": None if usual_ns is None else round(usual_ns / 1e6, 1),
             f"quickest_{what}_ms": {name: round(passage_ns / 1e6, 1) for name, passage_ns in since.items()},
         }
         if usual_ns is None:
-            return facts, f"no {what} was over before, so nobody knows how long one takes without the delay"
+            return facts, f"no {what} was over just before, so nobody knows how long one takes without the delay"
         silent = [client.name for client in clients if client.name not in since and client.alive()]
         if silent or not since:
-            return facts, f"no {what} that began since the delay was set is over, of {', '.join(silent) or 'anybody'}"
+            whose = ", ".join(silent) or "anybody"
+            return facts, f"less than {_LEAST} of what began since the delay was set is over, each a {what} of {whose}"
         quick = [name for name, passage_ns in since.items() if passage_ns < usual_ns + _DELAYED_PART * delay_ns]
         if quick:
             return facts, (

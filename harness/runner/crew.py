@@ -138,13 +138,13 @@ class Crew:
         """Those of a role whose process runs."""
         return [client for client in self.all() if role in (Role.BOTH, client.role) and client.alive()]
 
-    def quickest_ns(self, role: Role, since_ns: int, until_ns: int) -> Mapping[str, int]:
+    def quickest_ns(self, role: Role, since_ns: int, until_ns: int, least: int = 1) -> Mapping[str, int]:
         """Of each producer its quickest publish, of each consumer its quickest delivery, published and over between."""
         journals = {client.name: Path(client.spec.journal) for client in self.all() if client.role is role}
         if role is Role.PRODUCER:
-            return publishes_ns(journals, since_ns, until_ns)
+            return publishes_ns(journals, since_ns, until_ns, least)
         producers = [Path(client.spec.journal) for client in self.all() if client.role is Role.PRODUCER]
-        return deliveries_ns(journals, producers, since_ns, until_ns)
+        return deliveries_ns(journals, producers, since_ns, until_ns, least)
 
     def replace(self, client: Client) -> ClientProcess:
         """Start a successor, with a new number, in the slot of a client that has died or is about to."""

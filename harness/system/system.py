@@ -144,10 +144,10 @@ class Crew(Protocol):
         """Clients of that role whose process runs now, by number."""
         ...
 
-    def quickest_ns(self, role: Role, since_ns: int, until_ns: int) -> Mapping[str, int]:
+    def quickest_ns(self, role: Role, since_ns: int, until_ns: int, least: int = 1) -> Mapping[str, int]:
         """Of each producer its quickest publish, from call to answer, or of each consumer its quickest delivery, from
         the call that published it, in ns, by the client's name: of what was published and over between these moments,
-        in ns of the run. A client that had none is left out."""
+        in ns of the run. A client that had less than `least` is left out."""
         ...
 
     def replace(self, client: Client) -> Client:
