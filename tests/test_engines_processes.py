@@ -188,10 +188,15 @@ def test_a_port_that_is_taken_meanwhile_is_tried_anew(listens: bool, monkeypatch
     def stolen(self: Ports) -> int:
         port = take(self)
         if not thieves:
-            thieves.append(socket.socket())
-            thieves[0].bind(("127.0.0.1", port))
+            thief = socket.socket()
+            try:
+                thief.bind(("127.0.0.1", port))
+            except OSError:  # a connection of an earlier test lingers there: the next port, then
+                thief.close()
+                return port
+            thieves.append(thief)
             if listens:
-                thieves[0].listen()
+                thief.listen()
         return port
 
     monkeypatch.setattr(Ports, "take", stolen)
