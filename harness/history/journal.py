@@ -41,7 +41,7 @@ MAGIC = b"ASSAYJ02"
 HEAD_SIZE = 4096
 RECORD_SIZE = 48
 _NATIVE = struct.Struct("@5L3H2B")
-"""Where it is the same layout: CPython packs a native long in half the time of a number of stated size."""
+"""Used where it is the same layout: CPython packs a native long faster than a number of stated size."""
 RECORD = _NATIVE if _NATIVE.size == RECORD_SIZE and sys.byteorder == "little" else struct.Struct("<5Q3H2B")
 _KIND_AT = RECORD_SIZE - 1
 _pack_into = RECORD.pack_into
