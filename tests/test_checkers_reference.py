@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.bench.synthetic import held, synthetic
-from harness.checkers import delivery, messages, ordering, places, processing
+from harness.checkers import chunk_index, delivery, gathering, messages, ordering, places, processing
 from harness.checkers.facts import Facts, gather
 from harness.checkers.judge import judge
 from harness.guarantee import Status
@@ -140,10 +140,12 @@ def found(past: History) -> dict[str, set[int]]:
 
 @contextmanager
 def in_chunks_of(rows: int) -> Iterator[None]:
-    """Tables are looked at so many rows at a time."""
+    """Tables are looked at so many rows at a time, half of them together, and messages are looked up one by one."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (table, places, messages):
+        for module in (table, places, messages, chunk_index):
             patch.setattr(module, "CHUNK_ROWS", rows)
+        patch.setattr(gathering, "LABELS", -(-rows // 2))
+        patch.setattr(chunk_index, "_PAGE_BITS", 0)
         yield
 
 
@@ -237,20 +239,21 @@ def test_machine_code_gathers_the_same(events: list[Event], changes: dict[str, A
 
 def test_machine_code_gathers_the_same_of_strangers_that_came_out_of_order() -> None:
     pytest.importorskip("numba", reason="the extra `fast` is not installed: there is no machine code to compare")
-    past = history(Deliver(message=1, at_ms=5), Deliver(message=2, at_ms=1))
+    past = history(Publish(message=3), Deliver(message=1, at_ms=5), Deliver(message=2, at_ms=1))
     assert gather(past, compiled=True).gathered.lanes.unsorted
     assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
 
 
 @pytest.mark.parametrize("large", [(), ("deliveries",), ("publications", "deliveries")], ids=" and ".join)
-def test_machine_code_gathers_the_same_of_many_rows(large: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("chunk", [3000, 30_000])
+def test_machine_code_gathers_the_same_of_many_rows(large: tuple[str, ...], chunk: int) -> None:
     """`large`: tables whose numbers need 8 bytes."""
     pytest.importorskip("numba", reason="the extra `fast` is not installed: there is no machine code to compare")
-    past = held(synthetic(20_000, plant=5, chunk_rows=3000).history)
+    past = held(synthetic(50_000, plant=5).history)
     for name in large:
         columns = {**past.tables[name], "broker_sequence": past.tables[name].broker_sequence << np.uint64(40)}
         past = History({**past.tables, name: Table(name, columns)}, past.terms, past.words)
-    with in_chunks_of(3000):
+    with in_chunks_of(chunk):
         assert _all_of(gather(past, compiled=True)) == _all_of(gather(past, compiled=False))
 
 

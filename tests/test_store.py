@@ -248,6 +248,26 @@ def chunked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_chunk_that_does_not_shrink_is_stored_as_it_is_and_read_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PLAIN_ROWS_MAX", 50)
+    past = some_history()
+    chance = np.random.default_rng(3)
+    received_ns = np.cumsum(chance.integers(0, 1 << 16, past.deliveries.rows))
+    noisy = Table("deliveries", {**past.deliveries, "received_ns": received_ns})
+    past = History({**past.tables, "deliveries": noisy}, past.terms, past.words)
+    store.write_history(tmp_path, past)
+    path = tmp_path / "tables" / "deliveries.npz"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.getinfo("received_ns.0.npy").compress_type == zipfile.ZIP_STORED
+        kinds = {info.compress_type for info in archive.infolist()}
+        assert kinds == {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+    deliveries = store.read_history(tmp_path).deliveries
+    for _ in range(3):
+        assert np.array_equal(deliveries.chunk(0, "received_ns").received_ns, received_ns)
+
+
 def test_a_damaged_chunk_is_named_and_its_neighbours_are_read(chunked: Path) -> None:
     path = chunked / "tables" / "deliveries.npz"
     data = path.read_bytes()

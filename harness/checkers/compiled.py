@@ -7,7 +7,6 @@ change the same arrays in the same way, so that a history may be gathered by tur
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numba
@@ -15,7 +14,7 @@ import numpy as np
 from numba import types
 
 from harness.checkers import messages as flag
-from harness.checkers.gathering import SAID_BY, Gathering
+from harness.checkers.gathering import RUNS_MAX, SAID_BY, Gathering, alike
 from harness.checkers.gathering import deliveries as deliveries_in_numpy
 from harness.checkers.gathering import publications as publications_in_numpy
 from harness.checkers.lanes import KEPT, LATEST, constant, starts_of
@@ -25,20 +24,29 @@ from harness.operation import SEQUENCE_BITS, SEQUENCE_MAX, AckKind, Acknowledged
 
 _AUTOMATIC, _BROKER = int(AckKind.AUTOMATIC), int(AcknowledgedBy.BROKER)
 _OK, _FAIL = int(Outcome.OK), int(Outcome.FAIL)
-_BLOCK = 1024
-_RUNS_MAX = 64
+_SEQUENCE_BITS, _SEQUENCE_MAX = np.uint64(SEQUENCE_BITS), np.uint64(SEQUENCE_MAX)
+_BLOCK = 8192
 _STRANGER, _APART, _SUSPECT, _OVERTAKEN = 1, 2, 4, 8
 _SAID_RECEIVED, _SAID_DISCHARGED = np.uint16(flag.RECEIVED), np.uint16(flag.RECEIVED | flag.DISCHARGED)
-_INVOKED = np.uint16(flag.INVOKED)
+_INVOKED, _RECEIVED = np.uint16(flag.INVOKED), np.uint16(flag.RECEIVED)
+_REPEATED_ABOVE = np.uint16((flag.REPEATED // flag.RECEIVED).bit_length() - 1)
 
 
 def publications(gathering: Gathering, chunk: Columns) -> None:
     """As `gathering.publications`."""
-    if gathering.places.sparse or not (chunk.attempt == 1).all():
+    if alike(gathering, chunk):
+        return
+    starts = starts_of(chunk.client)
+    if 1 < len(starts) <= RUNS_MAX:
+        for part in chunk.parts(starts):
+            publications(gathering, part)
+        return
+    gathering.room_for(int(chunk.broker_sequence.max()))
+    if gathering.places.sparse or gathering.sequence.itemsize > 4 or not (chunk.attempt == 1).all():
         publications_in_numpy(gathering, chunk)
         return
-    gathering.room_for(chunk.broker_sequence)
     connection = gathering.producers.of(chunk)
+    gathering.room_for_connections()
     low, base, _ = gathering.places.extents
     apart = np.zeros(chunk.rows, np.bool_)
     _publications(
@@ -62,38 +70,44 @@ def deliveries(gathering: Gathering, chunk: Columns) -> None:
     """As `gathering.deliveries`."""
     delivered = gathering.consumers.of(chunk)
     starts = starts_of(delivered)
-    if 1 < len(starts) <= _RUNS_MAX:
-        for begin, end in pairwise([*starts.tolist(), chunk.rows]):
-            part = {name: chunk[name][begin:end] for name in chunk}
-            deliveries(gathering, Columns(chunk.name, part, end - begin, chunk.first + begin))
+    if 1 < len(starts) <= RUNS_MAX:
+        for part in chunk.parts(starts):
+            deliveries(gathering, part)
         return
     lanes = gathering.lanes
+    gathering.room_for(int(chunk.broker_sequence.max()))
     if (
         len(starts) > 1
+        or gathering.sequence.itemsize > 4
+        or gathering.places.count == 0
         or gathering.places.sparse
         or gathering.by_group
         or not lanes.widen(len(gathering.producers.numbers) + 1, len(gathering.consumers.numbers) + 1)
-        or not (chunk.attempt == 1).all()
+        or not (constant(chunk.attempt) and chunk.attempt[0] == 1)
         or chunk.corrupt.any()
         or chunk.foreign.any()
     ):
         deliveries_in_numpy(gathering, chunk)
         return
     lanes.look_for_disorder(delivered, chunk.received_ns, chunk.number)
-    gathering.room_for(chunk.broker_sequence)
     odd = np.zeros(chunk.rows, np.uint8)
     columns = _plain(chunk, "message", "ack_invoked_ns", "ack_kind", "redelivered", "broker_sequence")
-    consumer, done, publisher = int(delivered[0]), 0, 0
+    done_at_once = int(chunk.ack_invoked_ns.min()) != NEVER and not chunk.redelivered.any()
+    consumer, done, publisher, received = int(delivered[0]), 0, 0, 0
     while True:
         # It stops where a lane is met that has no number yet.
-        done, publisher = _deliveries(
+        done, publisher, received = _deliveries(
             done,
+            received,
             *gathering.places.extents,
             *columns,
+            done_at_once,
             gathering.flags,
             gathering.sequence,
             gathering.connection,
             gathering.invoked_ns,
+            gathering.chunks.bits,
+            gathering.chunks.of(chunk.first),
             lanes.table[:, consumer].astype(np.int64),
             lanes.state,
             odd,
@@ -101,6 +115,9 @@ def deliveries(gathering: Gathering, chunk: Columns) -> None:
         if done == chunk.rows:
             break
         lanes.admit(publisher, consumer)
+    if not odd.any():
+        gathering.whole += chunk.rows
+        return
     strangers = np.flatnonzero(odd & _STRANGER)
     gathering.strangers.append(strangers + chunk.first)
     gathering.whole += chunk.rows - len(strangers)
@@ -146,10 +163,10 @@ _LONGS, _BYTES = _read(types.int64), _read(types.uint8)
             *(_LONGS, _LONGS),
             *(_LONGS, _LONGS, _LONGS, _BYTES, _BYTES, _BYTES, _LONGS),
             *(_read(types.uint32), _read(types.uint16)),
-            *(_written(types.uint16), _written(number), _written(types.uint32), _written(types.int64)),
+            *(_written(types.uint16), _written(types.uint32), _written(number), _written(types.int64)),
             _written(types.boolean),
         )
-        for number in (types.uint32, types.uint64)
+        for number in (types.uint8, types.uint32)
     )
 )
 def _publications(
@@ -198,22 +215,98 @@ def _publications(
             invoked_of[place] = invoked_ns[row]
 
 
+_part = numba.njit  # of what is compiled below, where its types are known
+
+
+@_part  # type: ignore[untyped-decorator]
+def _look_up(message: Array, low: Array, base: Array, size: Array, place_of: Array) -> bool:
+    """The place of each message. Whether each has one."""
+    nobody, all_known = np.uint64(len(size) - 1), True
+    for row in range(len(message)):
+        packed = np.uint64(message[row])
+        producer = min(packed >> _SEQUENCE_BITS, nobody)
+        offset = (packed & _SEQUENCE_MAX) - np.uint64(low[producer])
+        all_known &= offset < np.uint64(size[producer])
+        place_of[row] = np.uint64(base[producer]) + offset
+    return all_known
+
+
+@_part  # type: ignore[untyped-decorator]
+def _all_invoked(place_of: Array, flags: Array) -> bool:
+    common = _INVOKED
+    for row in range(len(place_of)):
+        common &= flags[place_of[row]]
+    return common != 0
+
+
+@_part  # type: ignore[untyped-decorator]
+def _all_done(ack_kind: Array, ack_invoked_ns: Array, redelivered: Array) -> bool:
+    """Whether each is acknowledged, and none is flagged as redelivered."""
+    every = True
+    for row in range(len(ack_kind)):
+        every &= (ack_kind[row] == _AUTOMATIC) | (ack_invoked_ns[row] != NEVER)
+    for row in range(len(redelivered)):
+        every &= redelivered[row] == 0
+    return every
+
+
+@_part  # type: ignore[untyped-decorator]
+def _discharge(place_of: Array, flags: Array, page_bits: int, pages: Array) -> None:
+    for row in range(len(place_of)):
+        place = place_of[row]
+        before = flags[place]
+        flags[place] = before | (before & _RECEIVED) << _REPEATED_ABOVE | _SAID_DISCHARGED
+        pages[place >> np.uint64(page_bits)] = True
+
+
+@_part  # type: ignore[untyped-decorator]
+def _follow(
+    place_of: Array,
+    sequence: Array,
+    sequence_of: Array,
+    connection_of: Array,
+    invoked_of: Array,
+    lane_of: Array,
+    state: Array,
+    odd: Array,
+) -> tuple[int, bool]:
+    """How many deliveries were compared with what their lanes brought before, up to one whose lane has no number; and
+    whether each was numbered by the broker as is known already."""
+    numbered, as_known = len(sequence_of) > 0, True
+    for row in range(len(place_of)):
+        place = place_of[row]
+        if numbered:
+            as_known &= np.uint64(sequence_of[place]) == np.uint64(sequence[row])
+        number = lane_of[connection_of[place]]
+        if number < 0:
+            return row, as_known
+        lane, invoked = np.uint64(number), invoked_of[place]
+        state[lane, KEPT] += 1
+        if invoked > state[lane, LATEST]:
+            state[lane, LATEST] = invoked
+        else:
+            odd[row] = _SUSPECT | (_OVERTAKEN if invoked < state[lane, LATEST] else 0)
+    return len(place_of), as_known
+
+
 @_compiled(  # type: ignore[untyped-decorator]
     *(
-        types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
-            types.int64,
+        types.UniTuple(types.int64, 3)(  # type: ignore[no-untyped-call]
+            *(types.int64, types.int64),
             *(_LONGS, _LONGS, _LONGS),
-            *(_LONGS, _LONGS, _BYTES, _BYTES, _LONGS),
-            *(_written(types.uint16), _written(number), _written(types.uint32), _written(types.int64)),
+            *(_LONGS, _LONGS, _BYTES, _BYTES, _LONGS, types.boolean),
+            *(_written(types.uint16), _written(types.uint32), _written(number), _written(types.int64)),
+            *(types.int64, _written(types.boolean)),
             _LONGS,
             _written(types.int64, 2),
             _written(types.uint8),
         )
-        for number in (types.uint32, types.uint64)
+        for number in (types.uint8, types.uint32)
     )
 )
 def _deliveries(
     begin: int,
+    received: int,
     low: Array,
     base: Array,
     size: Array,
@@ -222,51 +315,73 @@ def _deliveries(
     ack_kind: Array,
     redelivered: Array,
     sequence: Array,
+    done_at_once: bool,
     flags: Array,
     sequence_of: Array,
     connection_of: Array,
     invoked_of: Array,
+    page_bits: int,
+    pages: Array,
     lane_of: Array,
     state: Array,
     odd: Array,
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
+    """Gather from row `begin` on; what is before row `received` was received before. `done_at_once`: each is
+    acknowledged, and none is flagged as redelivered. Tells as far as which row all is done, the publisher whose lane has
+    no number there, and before which row all is received."""
     numbered = len(sequence_of) > 0
-    place_of = np.empty(_BLOCK, np.int64)
-    # In blocks, one thing after another: more arrays at once than the cache has ways for would drive each other out.
-    for block in range(begin, len(message), _BLOCK):
-        end = min(block + _BLOCK, len(message))
-        for row in range(block, end):
-            place = np.int64(-1)
-            producer = message[row] >> SEQUENCE_BITS
-            if 0 <= producer < len(size):
-                offset = (message[row] & SEQUENCE_MAX) - low[producer]
-                if 0 <= offset < size[producer]:
-                    place = base[producer] + offset
-                    if flags[place] & _INVOKED == 0:
-                        place = np.int64(-1)
-            place_of[row - block] = place
-            if place < 0:
-                odd[row] = _STRANGER
-                continue
-            done = ack_kind[row] == _AUTOMATIC or ack_invoked_ns[row] != NEVER
-            flags[place] |= _SAID_DISCHARGED if done else _SAID_RECEIVED
-        if numbered:
+    place_of = np.empty(_BLOCK, np.uint64)  # unsigned, so that no place is looked at for being negative
+    # In blocks, a few things at once: more arrays than the cache has ways for would drive each other out. In the loops
+    # of a healthy block nothing is decided row by row.
+    block = begin
+    while block < len(message):
+        fresh = block >= received
+        end = min(block + _BLOCK, len(message)) if fresh else received
+        places = place_of[: end - block]
+        all_known = _look_up(message[block:end], low, base, size, places)
+        healthy = fresh and all_known and _all_invoked(places, flags)
+        if not done_at_once:
+            healthy = healthy and _all_done(ack_kind[block:end], ack_invoked_ns[block:end], redelivered[block:end])
+        followed, as_known = block, not numbered
+        if healthy:
+            _discharge(places, flags, page_bits, pages)
+            count, as_known = _follow(
+                places, sequence[block:end], sequence_of, connection_of, invoked_of, lane_of, state, odd[block:end]
+            )
+            followed += count
+            as_known |= not numbered
+        if not healthy:
             for row in range(block, end):
-                place = place_of[row - block]
-                if place < 0 or sequence[row] == 0:
+                producer = message[row] >> SEQUENCE_BITS
+                offset = (message[row] & SEQUENCE_MAX) - low[producer] if 0 <= producer < len(size) else -1
+                place = places[row - block]
+                if offset < 0 or offset >= size[producer] or flags[place] & _INVOKED == 0:
+                    odd[row] = _STRANGER
+                elif fresh:
+                    done = ack_kind[row] == _AUTOMATIC or ack_invoked_ns[row] != NEVER
+                    before = flags[place]
+                    said = _SAID_DISCHARGED if done else _SAID_RECEIVED
+                    flags[place] = before | (before & _RECEIVED) << _REPEATED_ABOVE | said
+                    pages[place >> np.uint64(page_bits)] = True
+        if not as_known or (numbered and followed < end):
+            for row in range(block, end):
+                if odd[row] & _STRANGER or sequence[row] == 0:
                     continue
+                place = places[row - block]
                 if sequence_of[place] == 0:
                     sequence_of[place] = sequence[row]
                 elif np.int64(sequence_of[place]) != sequence[row]:
                     odd[row] |= _APART
-        for row in range(block, end):
-            place = place_of[row - block]
-            if place < 0 or redelivered[row] != 0 or connection_of[place] == 0:
+        for row in range(followed, end):
+            if odd[row] & _STRANGER or redelivered[row] != 0:
                 continue
+            place = places[row - block]
             publisher = np.int64(connection_of[place])
+            if publisher == 0:
+                continue
             lane = lane_of[publisher]
             if lane < 0:
-                return row, int(publisher)  # what was done of this block beyond it may be done again
+                return row, publisher, end
             invoked = invoked_of[place]
             state[lane, KEPT] += 1
             if invoked > state[lane, LATEST]:
@@ -275,4 +390,5 @@ def _deliveries(
                 odd[row] |= _SUSPECT
                 if invoked < state[lane, LATEST]:
                     odd[row] |= _OVERTAKEN
-    return len(message), 0
+        block = end
+    return len(message), 0, len(message)

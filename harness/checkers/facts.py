@@ -12,7 +12,7 @@ what it owes to nobody any more (*stored*), so that is no excuse for a loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +24,7 @@ from harness.checkers.gathering import Gathering
 from harness.checkers.messages import Flags, Messages
 from harness.checkers.places import NOWHERE, Places
 from harness.history.columns import TABLES
-from harness.history.history import CHUNK_ROWS, Array, Columns, History, Table
+from harness.history.history import Array, Columns, History, Table
 
 STORED = "stored"
 DEAD_LETTER = "dead-letter"
@@ -158,22 +158,25 @@ class Facts:
     def publications_of(self, members: Messages | Array, *columns: str) -> Columns:
         """These columns of the publications of some messages, with their places as the column "place". `members`: a set
         of messages, or a boolean array over places. Only chunks that have any are read whole."""
-        return self._rows_of(self.history.publications, members, columns, self._published_in)
+        publications = self.history.publications
+        return self._rows_of(publications, members, columns, range(publications.chunk_count), self._published_in)
 
     def deliveries_of(self, members: Messages | Array, *columns: str) -> Columns:
         """As `publications_of`, of the deliveries that are whole, of this run, and of a published message."""
-        return self._rows_of(self.history.deliveries, members, columns, self._delivered_in)
+        chunks = self.gathered.chunks.having(members)
+        return self._rows_of(self.history.deliveries, members, columns, chunks, self._delivered_in)
 
     def _rows_of(
         self,
         table: Table,
         members: Messages | Array,
         columns: tuple[str, ...],
+        chunks: Iterable[int],
         places_in: Callable[[int], tuple[Array, Array]],
     ) -> Columns:
         found: dict[str, list[Array]] = {name: [np.empty(0, TABLES[table.name][name].type)] for name in columns}
         found["place"], found["row"] = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for number in range(table.chunk_count):
+        for number in chunks:
             rows, places = places_in(number)
             chosen = members[places]
             if not chosen.any():
@@ -234,8 +237,8 @@ class Facts:
 
 
 def gather(history: History, *, compiled: bool | None = None) -> Facts:
-    """The sets of a history, in one pass over its publications and one over its deliveries, and another over them where
-    a message came twice. `compiled`: by machine code, which says the same; None: where it is installed and pays."""
+    """The sets of a history, in one pass over its publications and one over its deliveries. `compiled`: by machine
+    code, which says the same; None: where it is installed and pays."""
     gathered = Gathering.of(history)
     gather_publications, gather_deliveries = _gatherers(history, compiled)
     for chunk in history.publications.chunks(*g.PUBLICATION_COLUMNS):
@@ -248,9 +251,6 @@ def gather(history: History, *, compiled: bool | None = None) -> Facts:
     for chunk in history.deliveries.chunks(*g.DELIVERY_COLUMNS):
         gather_deliveries(gathered, chunk)
     groups = _groups(gathered, candidates)
-    if len(candidates) > 1 or gathered.whole > _received(gathered):
-        chunks = history.deliveries.chunks("message", "corrupt", "foreign", "group")
-        g.repetitions(gathered, chunks, {word: np.zeros(gathered.places.count, np.bool_) for word in candidates})
     if len(history.terms.groups) > 1:
         _discharged_everywhere(gathered, history)
     census_strangers = _census(gathered, history, numbered=len(groups) < 2)
@@ -282,12 +282,6 @@ def _gatherers(history: History, compiled: bool | None) -> tuple[_Gatherer, _Gat
             raise
         return g.publications, g.deliveries
     return publications, deliveries
-
-
-def _received(gathered: Gathering) -> int:
-    """How many messages were received."""
-    blocks = range(0, len(gathered.flags), CHUNK_ROWS)
-    return sum(int(np.count_nonzero(gathered.flags[at : at + CHUNK_ROWS] & flag.RECEIVED)) for at in blocks)
 
 
 def _joined(parts: list[Array]) -> Array:

@@ -7,14 +7,14 @@ connection. Deliveries are gathered after all publications.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from harness.checkers import messages as flag
-from harness.checkers.lanes import Connections, Lanes, constant
+from harness.checkers.chunk_index import ChunkIndex
+from harness.checkers.lanes import Connections, Lanes, constant, starts_of
 from harness.checkers.load import never_handed_over
 from harness.checkers.places import NOWHERE, Places
 from harness.history.columns import NEVER
@@ -50,6 +50,10 @@ DELIVERY_COLUMNS = (
 )
 RETRY = np.dtype([("place", "i8"), ("attempt", "i8"), ("connection", "u4"), ("invoked_ns", "i8")])
 SEEN, DONE = 1, 2
+RUNS_MAX = 64
+"""Parts, each of one client, in which a chunk is gathered."""
+LABELS = 1 << 16
+"""Deliveries that are gathered at a time."""
 
 
 @dataclass(slots=True)
@@ -60,7 +64,7 @@ class Gathering:
     none. `connection`: of the first attempt of each, 0 where it had none; `invoked_ns`: of that attempt, anything where
     there is no such; `retries`: the others, by place and attempt. `apart`: places of messages with two numbers.
     `by_group`: where there may be several groups, SEEN and DONE of each message, by the group's word. `whole`:
-    deliveries of messages of ours.
+    deliveries of messages of ours; `chunks`: where to look for them. `labels`: anything.
     """
 
     places: Places
@@ -78,45 +82,69 @@ class Gathering:
     producers: Connections = field(default_factory=lambda: Connections(zero=False))
     consumers: Connections = field(default_factory=lambda: Connections(zero=True))
     lanes: Lanes = field(default_factory=Lanes)
+    chunks: ChunkIndex = field(default_factory=lambda: ChunkIndex(0, 0, 1))
+    labels: Array = field(default_factory=lambda: np.empty(0, np.uint16))
     _retries: list[Array] = field(default_factory=list)
 
     @classmethod
     def of(cls, history: History) -> Gathering:
         """Nothing yet."""
-        publications = history.publications
+        publications, deliveries = history.publications, history.deliveries
         places = Places(lambda: (chunk.message for chunk in publications.chunks("message")))
         count = places.count
-        return cls(places, np.zeros(count, np.uint16), np.zeros(count, np.uint32), np.empty(count, np.int64))
+        return cls(
+            places,
+            np.zeros(count, np.uint16),
+            np.zeros(count, np.uint8),
+            np.empty(count, np.int64),
+            chunks=ChunkIndex(count, deliveries.chunk_count, deliveries.chunk_rows),
+            labels=np.empty(count, np.uint16),
+        )
 
-    def number(self, places: Array, sequence: Array, *, once: bool) -> None:
+    def number(self, places: Array | slice, sequence: Array, *, once: bool) -> None:
         """Note what the broker called these messages (0: nothing), and which have another number already. `once`: no
         message is here twice, or it does not matter."""
-        if not sequence.any():
+        if not (most := int(sequence.max(initial=0))):
             return
-        if not sequence.all():
-            known = np.flatnonzero(sequence)
-            places, sequence = places[known], sequence[known]
-        self.room_for(sequence)
-        told = sequence.astype(self.sequence.dtype, copy=False)
-        at = stretch(places)
+        self.room_for(most)
+        at = places if isinstance(places, slice) else stretch(places)
         before = self.sequence[at]
+        if not before.any():
+            self.sequence[at] = sequence
+            if once:
+                return
+        known = np.flatnonzero(sequence)
+        places, told = _all_of(places)[known], sequence[known].astype(self.sequence.dtype, copy=False)
+        before = before[known]
         new = before == 0
-        if new.all():
-            self.sequence[at] = told
-        elif new.any():
+        if new.any():
             self.sequence[places[new]] = told[new]
-        if once and new.all():
-            return
-        differ = (before != told) & ~new if once else self.sequence[at] != told
+        differ = (before != told) & ~new if once else self.sequence[places] != told
         if differ.any():
             self.apart.append(places[differ])
 
-    def room_for(self, sequence: Array) -> None:
-        """Make `sequence` of this history able to hold these numbers, in 4 bytes each as long as that is enough."""
-        if (most := int(sequence.max())) and len(self.sequence) == 0:
+    def connect(self, at: Array | slice, connection: Array | int) -> None:
+        """Note over which connections some messages were published. Their numbers are of a byte as long as that is
+        enough: what a message takes is what a large history takes in time, too."""
+        self.room_for_connections()
+        self.connection[at] = connection
+
+    def room_for_connections(self) -> None:
+        """Make `connection` able to hold the numbers of all producers' connections so far."""
+        if len(self.producers.numbers) > np.iinfo(self.connection.dtype).max:
+            self.connection = self.connection.astype(np.uint32)
+
+    def room_for(self, most: int) -> None:
+        """Make `sequence` of this history able to hold numbers up to this, in 4 bytes each as long as that is enough.
+        """
+        if most and len(self.sequence) == 0:
             self.sequence = np.zeros(len(self.flags), np.uint32)
         if most > np.iinfo(np.uint32).max and self.sequence.dtype != np.uint64:
             self.sequence = self.sequence.astype(np.uint64)
+
+
+def _all_of(places: Array | slice) -> Array:
+    return np.arange(places.start, places.stop) if isinstance(places, slice) else places
 
 
 def stretch(places: Array) -> Any:
@@ -151,7 +179,12 @@ SAID_BY = np.array([_said_by(code) for code in range(32)], np.uint16)
 
 def publications(gathering: Gathering, chunk: Columns) -> None:
     """Gather some publications."""
-    if _alike(gathering, chunk):
+    if alike(gathering, chunk):
+        return
+    starts = starts_of(chunk.client)
+    if 1 < len(starts) <= RUNS_MAX:
+        for part in chunk.parts(starts):
+            publications(gathering, part)
         return
     places = gathering.places.of(chunk.message)
     at, once = stretch(places), ascending(places)
@@ -170,10 +203,10 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     connection = gathering.producers.of(chunk)
     first = chunk.attempt == 1
     if first.all():
-        gathering.connection[at] = connection
+        gathering.connect(at, connection)
         gathering.invoked_ns[at] = chunk.invoked_ns
         return
-    gathering.connection[places[first]] = connection[first]
+    gathering.connect(places[first], connection[first])
     gathering.invoked_ns[places[first]] = chunk.invoked_ns[first]
     rows = np.flatnonzero(~first)
     retries = np.empty(len(rows), RETRY)
@@ -182,16 +215,17 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     gathering._retries.append(retries)
 
 
-def _alike(gathering: Gathering, chunk: Columns) -> bool:
+def alike(gathering: Gathering, chunk: Columns) -> bool:
     """Gather what a healthy client publishes: one message after another, all first attempts, all ended alike. Whether
     it is that."""
-    steps = chunk.message[1:] - chunk.message[:-1]
-    same = ("attempt", "outcome", "acknowledged_by", "duplicate", "client", "epoch")
+    same = ("client", "epoch", "attempt", "outcome", "acknowledged_by", "duplicate")
     if not all(constant(chunk[name]) for name in same) or chunk.attempt[0] != 1 or chunk.outcome[0] == Outcome.FAIL:
         return False
-    if gathering.places.sparse or not (steps == 1).all():
+    if gathering.places.sparse or int(chunk.message[-1]) - int(chunk.message[0]) != chunk.rows - 1:
         return False
-    first, last = gathering.places.of(chunk.message[[0, -1]]).tolist()
+    if not gathering.places.ascend(chunk.first, chunk.rows) and not ascending(chunk.message):
+        return False
+    first = int(gathering.places.of(chunk.message[:1])[0])
     ok, by_broker, duplicate = (
         int(one)
         for one in (
@@ -200,17 +234,18 @@ def _alike(gathering: Gathering, chunk: Columns) -> bool:
             chunk.duplicate[0] != 0,
         )
     )
-    at = slice(first, last + 1)
+    at = slice(first, first + chunk.rows)
     gathering.flags[at] |= SAID_BY[ok | by_broker << 2 | duplicate << 3]
-    gathering.connection[at] = gathering.producers.of(chunk)[0]
+    gathering.connect(at, gathering.producers.one(chunk.client[0], chunk.epoch[0]))
     gathering.invoked_ns[at] = chunk.invoked_ns
     if ok and not duplicate:
-        gathering.number(np.arange(first, last + 1), chunk.broker_sequence, once=True)
+        gathering.number(at, chunk.broker_sequence, once=True)
     return True
 
 
 def all_published(gathering: Gathering) -> None:
     """After the last publications: retries are looked up from now on."""
+    gathering.room_for_connections()
     if gathering._retries:
         retries = np.concatenate(gathering._retries)
         gathering.retries = retries[np.argsort(_keys(retries["place"], retries["attempt"]), kind="stable")]
@@ -243,6 +278,10 @@ def whole(gathering: Gathering, chunk: Columns) -> tuple[Array, Array]:
 
 def deliveries(gathering: Gathering, chunk: Columns) -> None:
     """Gather some deliveries."""
+    if chunk.rows > LABELS:
+        for part in chunk.parts(np.arange(0, chunk.rows, LABELS)):
+            deliveries(gathering, part)
+        return
     mask, places = whole(gathering, chunk)
     rows = np.arange(chunk.first, chunk.first + chunk.rows)
     if len(places) < chunk.rows:
@@ -252,35 +291,41 @@ def deliveries(gathering: Gathering, chunk: Columns) -> None:
         gathering.foreign.append(rows[foreign])
         gathering.strangers.append(rows[~mask & ~corrupt & ~foreign])
         chosen = np.flatnonzero(mask)
-        chunk = Columns(chunk.name, {name: chunk[name][chosen] for name in chunk}, len(chosen))
+        chunk = Columns(chunk.name, {name: chunk[name][chosen] for name in chunk}, len(chosen), chunk.first)
         rows = rows[chosen]
     if len(rows) == 0:
         return
     gathering.whole += len(rows)
+    gathering.chunks.note(chunk.first, places)
     done = (chunk.ack_kind == AckKind.AUTOMATIC) | (chunk.ack_invoked_ns != NEVER)
+    for word, state in gathering.by_group.items():
+        own = chunk.group == word
+        _note_repeated(gathering, places[own], state, SEEN)
+        state[places[own]] |= SEEN
+        state[places[own & done]] |= DONE
+    if not gathering.by_group:
+        _note_repeated(gathering, places, gathering.flags, flag.RECEIVED)
     # One flag for all: it does not matter where a message is here twice.
     if done.all():
         gathering.flags[places] |= flag.RECEIVED | flag.DISCHARGED
     else:
         gathering.flags[places] |= flag.RECEIVED
         gathering.flags[places[done]] |= flag.DISCHARGED
-    for word, state in gathering.by_group.items():
-        own = chunk.group == word
-        state[places[own]] |= SEEN
-        state[places[own & done]] |= DONE
     gathering.number(places, chunk.broker_sequence, once=True)  # of two deliveries, who asks looks at the rows
     gathering.lanes.look_for_disorder(gathering.consumers.of(chunk), chunk.received_ns, chunk.number)
     feed(gathering, gathering.lanes, chunk, places, rows)
 
 
-def repetitions(gathering: Gathering, chunks: Iterable[Columns], seen: dict[int, Array]) -> None:
-    """Flag the messages that a group received more than once. `seen`: by the group's word, none of any message yet."""
-    for chunk in chunks:
-        mask, places = whole(gathering, chunk)
-        for word, state in seen.items():
-            own = places[chunk.group[mask] == word]
-            gathering.flags[again(own, state[own])] |= flag.REPEATED
-            state[own] = True
+def _note_repeated(gathering: Gathering, places: Array, state: Array, bit: int) -> None:
+    """Flag the messages that a group received more than once: whose state says so by a bit, or which are here twice."""
+    again = (state[places] & bit) != 0
+    if not ascending(places):
+        # Each writes its label, and then reads it: where it finds another one, a later one is of the same message.
+        label = np.arange(len(places), dtype=np.uint16)
+        gathering.labels[places] = label
+        again |= gathering.labels[places] != label
+    if again.any():
+        gathering.flags[places[again]] |= flag.REPEATED
 
 
 def again(places: Array, seen: Array) -> Array:

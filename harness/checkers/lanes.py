@@ -30,13 +30,16 @@ class Connections:
     def of(self, rows: Columns) -> Array:
         """The number of each row's connection."""
         if constant(rows.client) and constant(rows.epoch):
-            number = self._number(int(rows.client[0]) << 16 | int(rows.epoch[0]))
-            return np.broadcast_to(np.uint32(number), rows.rows)
+            return np.broadcast_to(np.uint32(self.one(rows.client[0], rows.epoch[0])), rows.rows)
         code = (rows.client.astype(np.uint32) << np.uint32(16)) | rows.epoch
         starts = starts_of(code)
         distinct, which = np.unique(code[starts], return_inverse=True)
         numbers = np.array([self._number(one) for one in distinct.tolist()], np.uint32)[which]
         return np.repeat(numbers, np.diff(starts, append=rows.rows))
+
+    def one(self, client: int, epoch: int) -> int:
+        """The number of one connection."""
+        return self._number(int(client) << 16 | int(epoch))
 
     def _number(self, code: int) -> int:
         return self.numbers.setdefault(code, len(self.numbers) + 1) if self.zero or code & 0xFFFF else 0
@@ -44,7 +47,7 @@ class Connections:
 
 def constant(array: Array) -> bool:
     """Whether all values are equal."""
-    return array.strides == (0,) or bool((array == array[0]).all())
+    return array.strides == (0,) or bool(array[0] == array[-1] and array.min() == array.max())
 
 
 def starts_of(array: Array) -> Array:

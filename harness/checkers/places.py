@@ -29,16 +29,18 @@ class Places:
     than `4 x rows + 4096` places, they are sorted instead; nobody sees a difference but in speed.
     """
 
-    __slots__ = ("_base", "_low", "_producers", "_shift", "_size", "_sorted", "count")
+    __slots__ = ("_ascending", "_base", "_low", "_producers", "_shift", "_size", "_sorted", "count")
 
     def __init__(self, ids: Array | Callable[[], Iterable[Array]]) -> None:
         parts = ids if callable(ids) else lambda: _in_blocks(ids)
         self._sorted: Array | None = None
-        extents = _extents(parts())
+        self._ascending: set[tuple[int, int]] = set()
+        extents = _extents(parts(), self._ascending)
         if extents is None:
             self._sort(parts())
             return
-        low, high = extents
+        # The last entry is of no producer: what is of none that is known is looked up there, and is not found.
+        low, high = np.append(extents[0], 0), np.append(extents[1], -1)
         size = np.maximum(high - low + 1, 0)
         self._low = low
         self._size = size
@@ -59,8 +61,14 @@ class Places:
 
     @property
     def extents(self) -> tuple[Array, Array, Array]:
-        """(least sequence, its place, how many places) of each producer by its number, where ids are not sparse."""
+        """(least sequence, its place, how many places) of each producer by its number, where ids are not sparse; the
+        last is of none, and has no places."""
         return self._low, self._base, self._size
+
+    def ascend(self, first: int, rows: int) -> bool:
+        """Whether so many ids, from that one on of all that it was made of, came as one part, each greater than the one
+        before it: False where that is not known."""
+        return (first, rows) in self._ascending
 
     def of(self, ids: Array) -> Array:
         """The place of each id; NOWHERE where it is out of range. A hole between published ids has a place too."""
@@ -69,15 +77,14 @@ class Places:
         if self._sorted is not None:
             found = np.minimum(np.searchsorted(self._sorted, ids), self.count - 1)
             return np.where(self._sorted[found] == ids, found, NOWHERE)
-        packed = ids.view(np.int64)
+        packed = ids.view(np.uint64)
         found = np.empty(len(packed), np.int64)
         for begin in range(0, len(packed), _BLOCK):
             some = packed[begin : begin + _BLOCK]
-            producers = some >> SEQUENCE_BITS
-            sequences = some & SEQUENCE_MAX
-            offset = sequences - self._low.take(producers, mode="clip")
-            known = (producers >= 0) & (producers < len(self._size))
-            known &= (offset >= 0) & (offset < self._size.take(producers, mode="clip"))
+            producers = (some >> np.uint64(SEQUENCE_BITS)).view(np.int64)
+            offset = (some & np.uint64(SEQUENCE_MAX)).view(np.int64) - self._low.take(producers, mode="clip")
+            # What is below the least sequence wraps, so that one comparison finds both ends.
+            known = offset.view(np.uint64) < self._size.take(producers, mode="clip").view(np.uint64)
             offset += self._base.take(producers, mode="clip")
             if not known.all():
                 offset[~known] = NOWHERE
@@ -128,8 +135,9 @@ def _in_blocks(ids: Array) -> Iterator[Array]:
         yield ids[begin : begin + CHUNK_ROWS]
 
 
-def _extents(parts: Iterable[Array]) -> tuple[Array, Array] | None:
-    """The least and the greatest sequence of each producer, by its number; None where ids are too sparse for that."""
+def _extents(parts: Iterable[Array], ascending: set[tuple[int, int]]) -> tuple[Array, Array] | None:
+    """The least and the greatest sequence of each producer, by its number; None where ids are too sparse for that. Adds
+    the parts whose ids ascend, of one producer each: where they begin, and how many ids they have."""
     low = np.empty(0, np.int64)
     high = np.empty(0, np.int64)
     rows = 0
@@ -137,7 +145,8 @@ def _extents(parts: Iterable[Array]) -> tuple[Array, Array] | None:
         rows += len(part)
         packed = part.view(np.int64)
         if packed[0] >> SEQUENCE_BITS == packed[-1] >> SEQUENCE_BITS and (packed[1:] > packed[:-1]).all():
-            packed = packed[[0, -1]]  # ascending, so all are of one producer and between these
+            ascending.add((rows - len(part), len(part)))
+            packed = packed[[0, -1]]  # so all are between these
         producers, sequences = packed >> SEQUENCE_BITS, packed & SEQUENCE_MAX
         starts = np.concatenate([[0], np.flatnonzero(producers[1:] != producers[:-1]) + 1])
         owners = producers[starts]

@@ -69,6 +69,8 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns its exit code."""
+    # numpy starts a thread for each core, for an algebra that nobody here asks for: a quarter of a recheck's CPU.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         ending = _carried_out(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:  # whoever read our output has seen enough

@@ -34,10 +34,26 @@ def decode(first: int, step: int, planes: Array | None, rows: int, type_: str) -
     """The values of a chunk; of a constant one, an array that repeats the one value without holding it `rows` times."""
     if planes is None and (step == 0 or rows == 1):
         return np.broadcast_to(np.uint64(first).astype(type_), rows)
-    raw = np.zeros(rows, "<u8")
-    for place, plane in enumerate(() if planes is None else planes):
-        raw.view(np.uint8).reshape(rows, 8)[1:, place] = plane
-    raw += np.uint64(step)
+    raw = np.empty(rows, "<u8")
+    if planes is None:
+        raw[:] = step
+    else:
+        np.add(_joined(planes), np.uint64(step), out=raw[1:])
     raw[0] = first
-    np.cumsum(raw, out=raw)
-    return raw.view(np.int64).astype(type_, copy=False) if type_ != "u8" else raw
+    signed = raw.view(np.int64)  # its sums are taken a third faster, and wrap alike
+    np.cumsum(signed, out=signed)
+    return signed.astype(type_, copy=False) if type_ != "u8" else raw
+
+
+def _joined(planes: Array) -> Array:
+    """The numbers whose bytes these planes are."""
+    width = len(planes)
+    if width == max(WIDTHS):
+        numbers = np.empty((planes.shape[1], width), np.uint8)
+        for place, plane in enumerate(planes):
+            numbers[:, place] = plane
+        return np.asarray(numbers.reshape(-1).view(f"<u{width}"))
+    whole: Array = planes[0].astype(f"<u{width}")
+    for place in range(1, width):
+        whole |= planes[place].astype(whole.dtype) << whole.dtype.type(8 * place)
+    return whole

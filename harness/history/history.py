@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -46,6 +47,12 @@ class Columns(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._columns)
+
+    def parts(self, starts: Array) -> Iterator[Columns]:
+        """The same rows in parts, which begin where `starts` say: numbers that ascend from 0."""
+        for begin, end in pairwise([*starts.tolist(), self.rows]):
+            part = {name: array[begin:end] for name, array in self.items()}
+            yield Columns(self.name, part, end - begin, self.first + begin)
 
 
 class Table(Columns):

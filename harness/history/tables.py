@@ -8,12 +8,16 @@ before it is read. Format 1 had one member a column, whole.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import io
 import math
+import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,9 +38,13 @@ FREEZE_AGAIN = "delete its format.json; the next `assay recheck` freezes it anew
 _FRAMES = "frames"
 _DELTA = ".delta"
 _HEAD_BYTES_MAX = 1 << 14
+_LOCAL_HEAD = struct.Struct("<26xHH")  # of a zip's member, as far as its name (APPNOTE 4.3.7)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h, of mallopt(3)
+_KEPT_BYTES_MAX = 1 << 25
 _FRAMES_BYTES_MAX = 1 << 25
 _WHOLE_BYTES_MAX = 1 << 31
 _DEFLATE_LEVEL = 1  # level 6 takes five times as long for a tenth less
+_DEFLATED_MAX = 0.7  # of its size; what shrinks less is stored as it is, for every pass unpacks it anew
 _DEFLATE_RATIO_MAX = 1032  # what a byte can stand for; no clock makes all times of a large table even
 
 
@@ -72,8 +80,10 @@ def _add(archive: zipfile.ZipFile, name: str, array: Array) -> None:
     member = io.BytesIO()
     np.lib.format.write_array(member, array, allow_pickle=False)
     info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # a fixed date, for equal files
-    info.compress_type = zipfile.ZIP_DEFLATED
-    archive.writestr(info, member.getbuffer(), compresslevel=_DEFLATE_LEVEL)
+    data = member.getbuffer()
+    shrinks = len(zlib.compress(data, _DEFLATE_LEVEL)) <= _DEFLATED_MAX * len(data)
+    info.compress_type = zipfile.ZIP_DEFLATED if shrinks else zipfile.ZIP_STORED
+    archive.writestr(info, data, compresslevel=_DEFLATE_LEVEL)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -86,6 +96,7 @@ def read_table(path: Path, name: str, rows: int, chunk_rows: int, words: int) ->
     """
     source = _Chunks(path, name, rows, chunk_rows, words)
     if rows > PLAIN_ROWS_MAX:
+        _have_freed_memory_kept()
         return LargeTable(name, source)
     with source:
         columns = {}
@@ -93,6 +104,16 @@ def read_table(path: Path, name: str, rows: int, chunk_rows: int, words: int) ->
             parts = [source.read(number, column) for number in range(source.count)]
             columns[column] = np.concatenate(parts) if parts else np.empty(0, meaning.type)
     return Table(name, columns)
+
+
+@functools.cache
+def _have_freed_memory_kept() -> None:
+    """Let the C library keep what a chunk's arrays leave for the next one's: else the kernel takes each back and
+    clears it anew, a fifth of the time of a recheck. Where the library is not glibc, nothing is done."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # no mallopt, or no library to ask by this way
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES_MAX)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES_MAX)
 
 
 class _Chunks:
@@ -112,6 +133,7 @@ class _Chunks:
             ):
                 raise ValueError(f"it is too small for {rows:,} rows in chunks of {chunk_rows:,}")
             self._archive = zipfile.ZipFile(path)
+            self._seen: dict[str, int] = {}
             try:
                 self._members = self._known()
                 self._frames = self._member(_FRAMES, type_, [(self.count,)])
@@ -156,18 +178,39 @@ class _Chunks:
     def _member(self, name: str, type_: np.dtype[Any], shapes: list[tuple[int, ...]]) -> Array:
         if name not in self._members:
             raise ValueError(f"the member {name} is missing")
-        return _array(self._archive, self._members[name], type_, shapes)
+        info = self._members[name]
+        _limit(info, type_, shapes)
+        if (begin := self._seen.get(name)) is not None:
+            return _array(info, os.pread(self._file, info.file_size, begin), type_, shapes)
+        with self._archive.open(info) as member:
+            data = member.read(info.file_size)
+        if info.compress_type == zipfile.ZIP_STORED:
+            # Its checksum was right. What passes are yet to come need not sum it up again.
+            self._seen[name] = self._begin_of(info)
+        return _array(info, data, type_, shapes)
+
+    def _begin_of(self, info: zipfile.ZipInfo) -> int:
+        """Where the data of a member begin in the file."""
+        head = os.pread(self._file, _LOCAL_HEAD.size, info.header_offset)
+        name_bytes, extra_bytes = _LOCAL_HEAD.unpack(head)
+        return info.header_offset + _LOCAL_HEAD.size + int(name_bytes) + int(extra_bytes)
+
+    @property
+    def _file(self) -> int:
+        file = self._archive.fp
+        assert file is not None, f"{self._path} is closed"
+        return file.fileno()
 
 
-def _array(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, type_: np.dtype[Any], shapes: list[tuple[int, ...]]
-) -> Array:
-    """The array of one member, which must have this type and one of these shapes: no more than that is unpacked."""
+def _limit(info: zipfile.ZipInfo, type_: np.dtype[Any], shapes: list[tuple[int, ...]]) -> None:
+    """Raise ValueError for a member that declares more than an array of this type and one of these shapes has."""
     largest = max(math.prod(shape) for shape in shapes) * type_.itemsize
     if info.file_size > largest + _HEAD_BYTES_MAX:
         raise ValueError(f"{info.filename} declares {info.file_size:,} bytes, and {largest:,} are all it can hold")
-    with archive.open(info) as member:
-        data = member.read(info.file_size)
+
+
+def _array(info: zipfile.ZipInfo, data: bytes, type_: np.dtype[Any], shapes: list[tuple[int, ...]]) -> Array:
+    """The array of one member, which must have this type and one of these shapes."""
     opened = io.BytesIO(data)
     if np.lib.format.read_magic(opened) != (1, 0):
         raise ValueError(f"{info.filename} has a head of another version of .npy")
@@ -179,7 +222,7 @@ def _array(
     return np.frombuffer(data, type_, offset=opened.tell()).reshape(shape)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _or_damaged(path: Path, where: str = "") -> Iterator[None]:
     """Everything that a file may throw, as a refusal that names it."""
     try:
@@ -204,6 +247,7 @@ def read_table_1(path: Path, name: str, rows: int) -> Table:
             if rows * type_.itemsize > min(_WHOLE_BYTES_MAX, path.stat().st_size * _DEFLATE_RATIO_MAX):
                 raise ValueError(f"it is too small, or its {rows:,} rows are too many for format 1")
             info = archive.getinfo(f"{column}{_DELTA if wide else ''}.npy")
-            array = _array(archive, info, type_, [(rows,)])
+            _limit(info, type_, [(rows,)])
+            array = _array(info, archive.read(info), type_, [(rows,)])
             columns[column] = np.cumsum(array.view("u8"), dtype="u8").view(array.dtype) if wide else array
     return Table(name, columns)
