@@ -17,6 +17,16 @@ CASES: dict[str, tuple[list[Event], list[int], int]] = {
     "in published order": ([*THREE, deliver(1), deliver(2), deliver(3)], [], 0),
     "overtaken by its successor": ([*THREE, deliver(2), deliver(1), deliver(3)], [1], 0),
     "two that were overtaken by one": ([*THREE, deliver(3), deliver(1), deliver(2)], [1, 2], 0),
+    "in the order of publication, which is not that of their numbers": (
+        [publish(1).at(2).acked(), publish(2).at(1).acked(), deliver(2), deliver(1)],
+        [],
+        0,
+    ),
+    "in the order of their numbers, which is not that of publication": (
+        [publish(1).at(2).acked(), publish(2).at(1).acked(), deliver(1), deliver(2)],
+        [2],
+        0,
+    ),
     "a gap is not out of order": ([*THREE, deliver(1), deliver(3)], [], 0),
     "a redelivery is not ordered by contract": ([*THREE, deliver(2), deliver(3), deliver(1).again()], [], 1),
     "a second unflagged receipt is a duplicate, not out of order": (

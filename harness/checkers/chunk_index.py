@@ -16,8 +16,8 @@ _CELLS_MAX = 1 << 25
 
 
 class ChunkIndex:
-    """The index of a table's chunks, each of `chunk_rows` rows, by `count` places. `pages`: which pages each has, as far
-    as noted; `bits`: a place's page is its number without so many of its lowest bits."""
+    """The index of a table's chunks, each of `chunk_rows` rows, by `count` places. `pages`: which pages each has, as
+    far as noted; `bits`: a place's page is its number without so many of its lowest bits."""
 
     __slots__ = ("_chunk_rows", "bits", "pages")
 
@@ -38,7 +38,7 @@ class ChunkIndex:
         self.of(row)[places >> self.bits] = True
 
     def having(self, members: Messages | Array) -> list[int]:
-        """The chunks that may have any of a set of messages, ascending; `members`: as a set, or true at their places."""
+        """The chunks that may have any of these messages, ascending; `members`: as a set, or true at their places."""
         wanted = np.zeros(self.pages.shape[1], np.bool_)
         for begin in range(0, len(members), CHUNK_ROWS):
             places = np.flatnonzero(members[begin : begin + CHUNK_ROWS]) + begin

@@ -7,7 +7,8 @@ change the same arrays in the same way, so that a history may be gathered by tur
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
@@ -22,6 +23,8 @@ from harness.history.columns import NEVER
 from harness.history.history import Array, Columns
 from harness.operation import SEQUENCE_BITS, SEQUENCE_MAX, AckKind, AcknowledgedBy, Outcome
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _AUTOMATIC, _BROKER = int(AckKind.AUTOMATIC), int(AcknowledgedBy.BROKER)
 _OK, _FAIL = int(Outcome.OK), int(Outcome.FAIL)
 _SEQUENCE_BITS, _SEQUENCE_MAX = np.uint64(SEQUENCE_BITS), np.uint64(SEQUENCE_MAX)
@@ -47,6 +50,7 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
         return
     connection = gathering.producers.of(chunk)
     gathering.room_for_connections()
+    gathering.invoked.note(chunk, connection)
     low, base, _ = gathering.places.extents
     apart = np.zeros(chunk.rows, np.bool_)
     _publications(
@@ -59,7 +63,6 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
         gathering.flags,
         gathering.sequence,
         gathering.connection,
-        gathering.invoked_ns,
         apart,
     )
     if apart.any():
@@ -105,7 +108,7 @@ def deliveries(gathering: Gathering, chunk: Columns) -> None:
             gathering.flags,
             gathering.sequence,
             gathering.connection,
-            gathering.invoked_ns,
+            gathering.invoked.times_ns,
             gathering.chunks.bits,
             gathering.chunks.of(chunk.first),
             lanes.table[:, consumer].astype(np.int64),
@@ -163,7 +166,7 @@ _LONGS, _BYTES = _read(types.int64), _read(types.uint8)
             *(_LONGS, _LONGS),
             *(_LONGS, _LONGS, _LONGS, _BYTES, _BYTES, _BYTES, _LONGS),
             *(_read(types.uint32), _read(types.uint16)),
-            *(_written(types.uint16), _written(types.uint32), _written(number), _written(types.int64)),
+            *(_written(types.uint16), _written(types.uint32), _written(number)),
             _written(types.boolean),
         )
         for number in (types.uint8, types.uint32)
@@ -184,7 +187,6 @@ def _publications(
     flags: Array,
     sequence_of: Array,
     connection_of: Array,
-    invoked_of: Array,
     apart: Array,
 ) -> None:
     numbered, one = len(sequence_of) > 0, len(connection) == 1
@@ -212,13 +214,14 @@ def _publications(
         for row in range(block, end):
             place = place_of[row - block]
             connection_of[place] = connection[0 if one else row]
-            invoked_of[place] = invoked_ns[row]
 
 
-_part = numba.njit  # of what is compiled below, where its types are known
+def _part(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A part of what is compiled below, where its types are known."""
+    return cast(Callable[_P, _R], numba.njit(function))
 
 
-@_part  # type: ignore[untyped-decorator]
+@_part
 def _look_up(message: Array, low: Array, base: Array, size: Array, place_of: Array) -> bool:
     """The place of each message. Whether each has one."""
     nobody, all_known = np.uint64(len(size) - 1), True
@@ -226,20 +229,20 @@ def _look_up(message: Array, low: Array, base: Array, size: Array, place_of: Arr
         packed = np.uint64(message[row])
         producer = min(packed >> _SEQUENCE_BITS, nobody)
         offset = (packed & _SEQUENCE_MAX) - np.uint64(low[producer])
-        all_known &= offset < np.uint64(size[producer])
+        all_known &= bool(offset < np.uint64(size[producer]))
         place_of[row] = np.uint64(base[producer]) + offset
     return all_known
 
 
-@_part  # type: ignore[untyped-decorator]
+@_part
 def _all_invoked(place_of: Array, flags: Array) -> bool:
     common = _INVOKED
     for row in range(len(place_of)):
         common &= flags[place_of[row]]
-    return common != 0
+    return bool(common != 0)
 
 
-@_part  # type: ignore[untyped-decorator]
+@_part
 def _all_done(ack_kind: Array, ack_invoked_ns: Array, redelivered: Array) -> bool:
     """Whether each is acknowledged, and none is flagged as redelivered."""
     every = True
@@ -250,7 +253,7 @@ def _all_done(ack_kind: Array, ack_invoked_ns: Array, redelivered: Array) -> boo
     return every
 
 
-@_part  # type: ignore[untyped-decorator]
+@_part
 def _discharge(place_of: Array, flags: Array, page_bits: int, pages: Array) -> None:
     for row in range(len(place_of)):
         place = place_of[row]
@@ -259,7 +262,7 @@ def _discharge(place_of: Array, flags: Array, page_bits: int, pages: Array) -> N
         pages[place >> np.uint64(page_bits)] = True
 
 
-@_part  # type: ignore[untyped-decorator]
+@_part
 def _follow(
     place_of: Array,
     sequence: Array,
@@ -272,7 +275,7 @@ def _follow(
 ) -> tuple[int, bool]:
     """How many deliveries were compared with what their lanes brought before, up to one whose lane has no number; and
     whether each was numbered by the broker as is known already."""
-    numbered, as_known = len(sequence_of) > 0, True
+    numbered, timed, as_known = len(sequence_of) > 0, len(invoked_of) > 0, True
     for row in range(len(place_of)):
         place = place_of[row]
         if numbered:
@@ -280,7 +283,7 @@ def _follow(
         number = lane_of[connection_of[place]]
         if number < 0:
             return row, as_known
-        lane, invoked = np.uint64(number), invoked_of[place]
+        lane, invoked = np.uint64(number), invoked_of[place] if timed else np.int64(place)
         state[lane, KEPT] += 1
         if invoked > state[lane, LATEST]:
             state[lane, LATEST] = invoked
@@ -295,7 +298,7 @@ def _follow(
             *(types.int64, types.int64),
             *(_LONGS, _LONGS, _LONGS),
             *(_LONGS, _LONGS, _BYTES, _BYTES, _LONGS, types.boolean),
-            *(_written(types.uint16), _written(types.uint32), _written(number), _written(types.int64)),
+            *(_written(types.uint16), _written(types.uint32), _written(number), _LONGS),
             *(types.int64, _written(types.boolean)),
             _LONGS,
             _written(types.int64, 2),
@@ -327,8 +330,8 @@ def _deliveries(
     odd: Array,
 ) -> tuple[int, int, int]:
     """Gather from row `begin` on; what is before row `received` was received before. `done_at_once`: each is
-    acknowledged, and none is flagged as redelivered. Tells as far as which row all is done, the publisher whose lane has
-    no number there, and before which row all is received."""
+    acknowledged, and none is flagged as redelivered. Tells as far as which row all is done, the publisher whose lane
+    has no number there, and before which row all is received."""
     numbered = len(sequence_of) > 0
     place_of = np.empty(_BLOCK, np.uint64)  # unsigned, so that no place is looked at for being negative
     # In blocks, a few things at once: more arrays than the cache has ways for would drive each other out. In the loops
@@ -376,13 +379,13 @@ def _deliveries(
             if odd[row] & _STRANGER or redelivered[row] != 0:
                 continue
             place = places[row - block]
-            publisher = np.int64(connection_of[place])
+            publisher = connection_of[place]
             if publisher == 0:
                 continue
             lane = lane_of[publisher]
             if lane < 0:
-                return row, publisher, end
-            invoked = invoked_of[place]
+                return row, int(publisher), end
+            invoked = invoked_of[place] if len(invoked_of) else np.int64(place)
             state[lane, KEPT] += 1
             if invoked > state[lane, LATEST]:
                 state[lane, LATEST] = invoked

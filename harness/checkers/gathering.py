@@ -14,9 +14,10 @@ import numpy as np
 
 from harness.checkers import messages as flag
 from harness.checkers.chunk_index import ChunkIndex
+from harness.checkers.invocations import Invocations
 from harness.checkers.lanes import Connections, Lanes, constant, starts_of
 from harness.checkers.load import never_handed_over
-from harness.checkers.places import NOWHERE, Places
+from harness.checkers.places import NOWHERE, Places, ascending
 from harness.history.columns import NEVER
 from harness.history.history import Array, Columns, History
 from harness.operation import AckKind, AcknowledgedBy, Outcome
@@ -61,8 +62,8 @@ class Gathering:
     """What was gathered so far.
 
     `flags`: of each message. `sequence`: its first known number in the broker, empty before there is one, 0 of what has
-    none. `connection`: of the first attempt of each, 0 where it had none; `invoked_ns`: of that attempt, anything where
-    there is no such; `retries`: the others, by place and attempt. `apart`: places of messages with two numbers.
+    none. `connection`: of the first attempt of each, 0 where it had none; `invoked`: in which order they were;
+    `retries`: the others, by place and attempt. `apart`: places of messages with two numbers.
     `by_group`: where there may be several groups, SEEN and DONE of each message, by the group's word. `whole`:
     deliveries of messages of ours; `chunks`: where to look for them. `labels`: anything.
     """
@@ -70,7 +71,7 @@ class Gathering:
     places: Places
     flags: Array
     connection: Array
-    invoked_ns: Array
+    invoked: Invocations
     sequence: Array = field(default_factory=lambda: np.empty(0, np.uint32))
     retries: Array = field(default_factory=lambda: np.empty(0, RETRY))
     apart: list[Array] = field(default_factory=list)
@@ -96,7 +97,7 @@ class Gathering:
             places,
             np.zeros(count, np.uint16),
             np.zeros(count, np.uint8),
-            np.empty(count, np.int64),
+            Invocations(publications, places),
             chunks=ChunkIndex(count, deliveries.chunk_count, deliveries.chunk_rows),
             labels=np.empty(count, np.uint16),
         )
@@ -135,8 +136,7 @@ class Gathering:
             self.connection = self.connection.astype(np.uint32)
 
     def room_for(self, most: int) -> None:
-        """Make `sequence` of this history able to hold numbers up to this, in 4 bytes each as long as that is enough.
-        """
+        """Make `sequence` able to hold numbers up to this, in 4 bytes each as long as that is enough."""
         if most and len(self.sequence) == 0:
             self.sequence = np.zeros(len(self.flags), np.uint32)
         if most > np.iinfo(np.uint32).max and self.sequence.dtype != np.uint64:
@@ -152,11 +152,6 @@ def stretch(places: Array) -> Any:
     if len(places) and int(places[-1]) - int(places[0]) == len(places) - 1 and ascending(places):
         return slice(int(places[0]), int(places[-1]) + 1)
     return places
-
-
-def ascending(places: Array) -> bool:
-    """Whether each is greater than the one before it."""
-    return bool((places[1:] > places[:-1]).all())
 
 
 # ---- publications ----------------------------------------------------------------------------------------------------
@@ -201,13 +196,12 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     sequence = chunk.broker_sequence if original.all() else np.where(original, chunk.broker_sequence, 0)
     gathering.number(places, sequence, once=once)
     connection = gathering.producers.of(chunk)
+    gathering.invoked.note(chunk, connection)
     first = chunk.attempt == 1
     if first.all():
         gathering.connect(at, connection)
-        gathering.invoked_ns[at] = chunk.invoked_ns
         return
     gathering.connect(places[first], connection[first])
-    gathering.invoked_ns[places[first]] = chunk.invoked_ns[first]
     rows = np.flatnonzero(~first)
     retries = np.empty(len(rows), RETRY)
     retries["place"], retries["attempt"] = places[rows], chunk.attempt[rows]
@@ -236,8 +230,9 @@ def alike(gathering: Gathering, chunk: Columns) -> bool:
     )
     at = slice(first, first + chunk.rows)
     gathering.flags[at] |= SAID_BY[ok | by_broker << 2 | duplicate << 3]
-    gathering.connect(at, gathering.producers.one(chunk.client[0], chunk.epoch[0]))
-    gathering.invoked_ns[at] = chunk.invoked_ns
+    connection = gathering.producers.one(chunk.client[0], chunk.epoch[0])
+    gathering.connect(at, connection)
+    gathering.invoked.note(chunk, connection)
     if ok and not duplicate:
         gathering.number(at, chunk.broker_sequence, once=True)
     return True
@@ -340,19 +335,20 @@ def feed(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array, rows
     """Feed the deliveries that are under a contract of order to the lanes; `rows`: their numbers in the table."""
     if not len(rows):
         return
-    lane, invoked_ns, eligible = under_contract(gathering, lanes, chunk, places)
+    lane, invoked, eligible = under_contract(gathering, lanes, chunk, places)
     if len(lane) == len(rows):
-        lanes.feed(lane, invoked_ns, rows, places)
+        lanes.feed(lane, invoked, rows, places)
     else:
         at = np.flatnonzero(eligible)
-        lanes.feed(lane, invoked_ns, rows[at], places[at])
+        lanes.feed(lane, invoked, rows[at], places[at])
 
 
 def under_contract(gathering: Gathering, lanes: Lanes, chunk: Columns, places: Array) -> tuple[Array, Array, Array]:
-    """(lane, when the publication was invoked) of each delivery whose order is contracted, and which those are: not
-    flagged as redelivered, and of an attempt that was published over some connection."""
+    """(lane, when the publication was invoked as harness/checkers/invocations.py tells it) of each delivery whose order
+    is contracted, and which those are: not flagged as redelivered, of an attempt that was published over some
+    connection."""
     published = gathering.connection[places]
-    invoked_ns = gathering.invoked_ns[places]
+    invoked = gathering.invoked.of(places)
     retried = np.flatnonzero(chunk.attempt != 1)
     if len(retried):
         published[retried] = 0
@@ -362,9 +358,9 @@ def under_contract(gathering: Gathering, lanes: Lanes, chunk: Columns, places: A
             at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
             found = np.flatnonzero(keys[at] == wanted)
             published[retried[found]] = gathering.retries["connection"][at[found]]
-            invoked_ns[retried[found]] = gathering.retries["invoked_ns"][at[found]]
+            invoked[retried[found]] = gathering.retries["invoked_ns"][at[found]]
     delivered = gathering.consumers.of(chunk)
     eligible = (chunk.redelivered == 0) & (published != 0)
     if not eligible.all():
-        published, delivered, invoked_ns = published[eligible], delivered[eligible], invoked_ns[eligible]
-    return lanes.of(published, delivered), invoked_ns, eligible
+        published, delivered, invoked = published[eligible], delivered[eligible], invoked[eligible]
+    return lanes.of(published, delivered), invoked, eligible

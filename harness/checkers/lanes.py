@@ -69,8 +69,9 @@ class Suspects:
 
 @dataclass(slots=True)
 class Lanes:
-    """All lanes. `state`: of each, when its latest publication was invoked, and how many deliveries it has. `table`:
-    the lane of each pair of connections, -1 of none. `unsorted`: some row stands before one that was received earlier.
+    """All lanes. `state`: of each, when its latest publication was invoked (as a time, or any number that is in the
+    order of the times), and how many deliveries it has. `table`: the lane of each pair of connections, -1 of none.
+    `unsorted`: some row stands before one that was received earlier.
     """
 
     state: Array = field(default_factory=lambda: np.empty((0, 2), np.int64))
@@ -145,8 +146,8 @@ class Lanes:
             self.unsorted |= first < self._last.get(connection, first)
             self._last[connection] = last
 
-    def feed(self, lane: Array, invoked_ns: Array, row: Array, place: Array) -> None:
-        """Some more deliveries, in the order of their receipt; `invoked_ns`: when each was published."""
+    def feed(self, lane: Array, invoked: Array, row: Array, place: Array) -> None:
+        """Some more deliveries, in the order of their receipt; `invoked`: when each was published, as in `state`."""
         if not len(lane):
             return
         # Of small numbers, a stable sort is a radix sort.
@@ -154,7 +155,7 @@ class Lanes:
         in_order = lane[order]
         starts = starts_of(in_order)
         ends = np.append(starts[1:], len(order))
-        times = invoked_ns[order]
+        times = invoked[order]
         latest = np.empty_like(times)
         for begin, end, which in zip(starts.tolist(), ends.tolist(), in_order[starts].tolist(), strict=True):
             before = self.state[which, LATEST]

@@ -161,6 +161,11 @@ def _extents(parts: Iterable[Array], ascending: set[tuple[int, int]]) -> tuple[A
     return None if sparse else (low, high)
 
 
+def ascending(places: Array) -> bool:
+    """Whether each is greater than the one before it."""
+    return bool((places[1:] > places[:-1]).all())
+
+
 def marked(count: int, places: Array) -> Array:
     """The set of these places, out of `count`."""
     members = np.zeros(count, np.bool_)
