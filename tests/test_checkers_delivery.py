@@ -197,6 +197,15 @@ CASES: dict[str, Case] = {
         [publish(1).acked(5), deliver(1).as_sequence(5).acknowledged(), left(1, "stored", 9)],
         {"duplicate_publish": 1},
     ),
+    "numbered at its first delivery alone, and otherwise by the auditor: stored twice": (
+        [
+            publish(1).acked(),
+            deliver(1).as_sequence(7).acknowledged(),
+            deliver(1).as_sequence(0).again().acknowledged(),
+            left(1, "stored", 9),
+        ],
+        {"duplicate_publish": 1, "duplicate_delivery": 1},
+    ),
     "two streams number on their own: fan-out is not stored twice": (
         [
             publish(1).acked(5),

@@ -23,7 +23,7 @@ class ChunkIndex:
 
     def __init__(self, count: int, chunks: int, chunk_rows: int) -> None:
         self.bits = _PAGE_BITS
-        while ((count >> self.bits) + 1) * chunks > _CELLS_MAX:
+        while count >> self.bits and ((count >> self.bits) + 1) * chunks > _CELLS_MAX:
             self.bits += 1
         self._chunk_rows = chunk_rows
         self.pages = np.zeros((chunks, (count >> self.bits) + 1), np.bool_)

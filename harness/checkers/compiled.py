@@ -95,7 +95,7 @@ def deliveries(gathering: Gathering, chunk: Columns) -> None:
     lanes.look_for_disorder(delivered, chunk.received_ns, chunk.number)
     odd = np.zeros(chunk.rows, np.uint8)
     columns = _plain(chunk, "message", "ack_invoked_ns", "ack_kind", "redelivered", "broker_sequence")
-    done_at_once = int(chunk.ack_invoked_ns.min()) != NEVER and not chunk.redelivered.any()
+    done_at_once = int(chunk.ack_invoked_ns.min()) > NEVER and not chunk.redelivered.any()
     consumer, done, publisher, received = int(delivered[0]), 0, 0, 0
     while True:
         # It stops where a lane is met that has no number yet.

@@ -110,7 +110,8 @@ class Gathering:
         self.room_for(most)
         at = places if isinstance(places, slice) else stretch(places)
         before = self.sequence[at]
-        if not before.any():
+        # Where a message may be here twice, 0 must not be written over its number.
+        if not before.any() and (isinstance(at, slice) or sequence.all()):
             self.sequence[at] = sequence
             if once:
                 return

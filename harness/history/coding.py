@@ -38,7 +38,7 @@ def decode(first: int, step: int, planes: Array | None, rows: int, type_: str) -
     if planes is None:
         raw[:] = step
     else:
-        np.add(_joined(planes), np.uint64(step), out=raw[1:])
+        np.add(_joined(planes), np.uint64(step), out=raw[1:], dtype=np.uint64)
     raw[0] = first
     signed = raw.view(np.int64)  # its sums are taken a third faster, and wrap alike
     np.cumsum(signed, out=signed)

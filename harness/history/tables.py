@@ -183,11 +183,11 @@ class _Chunks:
         if (begin := self._seen.get(name)) is not None:
             return _array(info, os.pread(self._file, info.file_size, begin), type_, shapes)
         with self._archive.open(info) as member:
-            data = member.read(info.file_size)
+            array = _array(info, member.read(info.file_size), type_, shapes)
         if info.compress_type == zipfile.ZIP_STORED:
             # Its checksum was right. What passes are yet to come need not sum it up again.
             self._seen[name] = self._begin_of(info)
-        return _array(info, data, type_, shapes)
+        return array
 
     def _begin_of(self, info: zipfile.ZipInfo) -> int:
         """Where the data of a member begin in the file."""
