@@ -245,11 +245,11 @@ def test_machine_code_gathers_the_same_of_strangers_that_came_out_of_order() -> 
 
 
 @pytest.mark.parametrize("large", [(), ("deliveries",), ("publications", "deliveries")], ids=" and ".join)
-@pytest.mark.parametrize("chunk", [3000, 30_000])
+@pytest.mark.parametrize("chunk", [3000, 30_000, 200_000])
 def test_machine_code_gathers_the_same_of_many_rows(large: tuple[str, ...], chunk: int) -> None:
-    """`large`: tables whose numbers need 8 bytes."""
+    """`large`: tables whose numbers need 8 bytes. Of each client machine code looks at several blocks."""
     pytest.importorskip("numba", reason="the extra `fast` is not installed: there is no machine code to compare")
-    past = held(synthetic(50_000, plant=5).history)
+    past = held(synthetic(200_000, plant=5).history)
     for name in large:
         columns = {**past.tables[name], "broker_sequence": past.tables[name].broker_sequence << np.uint64(40)}
         past = History({**past.tables, name: Table(name, columns)}, past.terms, past.words)
