@@ -39,7 +39,8 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     """As `gathering.publications`."""
     if alike(gathering, chunk):
         return
-    starts = starts_of(chunk.client)
+    connection = gathering.producers.of(chunk)
+    starts = starts_of(connection)
     if 1 < len(starts) <= RUNS_MAX:
         for part in chunk.parts(starts):
             publications(gathering, part)
@@ -48,7 +49,6 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     if gathering.places.sparse or gathering.sequence.itemsize > 4 or not (chunk.attempt == 1).all():
         publications_in_numpy(gathering, chunk)
         return
-    connection = gathering.producers.of(chunk)
     gathering.room_for_connections()
     gathering.invoked.note(chunk, connection)
     low, base, _ = gathering.places.extents

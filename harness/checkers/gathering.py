@@ -52,7 +52,7 @@ DELIVERY_COLUMNS = (
 RETRY = np.dtype([("place", "i8"), ("attempt", "i8"), ("connection", "u4"), ("invoked_ns", "i8")])
 SEEN, DONE = 1, 2
 RUNS_MAX = 64
-"""Parts, each of one client, in which a chunk is gathered."""
+"""Parts, each of one connection, in which a chunk is gathered."""
 LABELS = 1 << 16
 """Deliveries that are gathered at a time."""
 
@@ -177,7 +177,8 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     """Gather some publications."""
     if alike(gathering, chunk):
         return
-    starts = starts_of(chunk.client)
+    connection = gathering.producers.of(chunk)
+    starts = starts_of(connection)
     if 1 < len(starts) <= RUNS_MAX:
         for part in chunk.parts(starts):
             publications(gathering, part)
@@ -196,7 +197,6 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
         np.bitwise_or.at(gathering.flags, places, SAID_BY.take(code))
     sequence = chunk.broker_sequence if original.all() else np.where(original, chunk.broker_sequence, 0)
     gathering.number(places, sequence, once=once)
-    connection = gathering.producers.of(chunk)
     gathering.invoked.note(chunk, connection)
     first = chunk.attempt == 1
     if first.all():
