@@ -204,6 +204,7 @@ DAMAGED: dict[str, tuple[list[object], str]] = {
     "no_kind": ([TERMS, {"number": 1}, CLIENT], "line 2, is damaged: it is no object with its kind"),
     "a_client_without_its_number": ([TERMS, {**CLIENT, "number": None}], "damaged"),
     "a_client_without_its_name": ([TERMS, {"kind": "client", "number": 1}], "damaged: KeyError: 'name'"),
+    "a_name_that_is_a_number": ([TERMS, {**CLIENT, "name": 7}], "damaged: TypeError: 7 is no word"),
     "a_time_that_is_a_word": ([TERMS, {**CLIENT, "start_ns": "soon"}], "damaged: ValueError"),
     "a_time_beyond_64_bits": ([TERMS, {**CLIENT, "start_ns": 1 << 70}], "damaged: OverflowError"),
     "terms_of_another_kind": ([{**TERMS, "silence_s": "long"}, CLIENT], "silence_s: expected a number"),

@@ -37,7 +37,9 @@ class Words:
     numbers: dict[str, int] = field(default_factory=lambda: {"": 0})
 
     def number(self, word: str) -> int:
-        """Number of a word, new or known."""
+        """Number of a word, new or known. Raises TypeError for what is none: it comes out of files."""
+        if not isinstance(word, str):
+            raise TypeError(f"{word!r} is no word")
         return self.numbers.setdefault(word, len(self.numbers))
 
 
