@@ -32,6 +32,12 @@ BUGS: dict[str, tuple[Bugs, Fault, set[str], set[str]]] = {
     "nothing": (Bugs(), Nothing(), set(), set()),
     "a_message_in_fifty_lost": (Bugs(lose_every=50), Nothing(), LOSS | LOG, {"lost", "gap"}),
     "a_message_in_fifty_twice": (Bugs(duplicate_every=50), Nothing(), REPEAT, {"duplicate_delivery"}),
+    "a_message_in_fifty_twice_and_not_flagged": (
+        Bugs(unflagged_every=50), Nothing(), REPEAT, {"duplicate_delivery", "unflagged_redelivery"},
+    ),
+    "a_message_in_fifty_stored_twice": (
+        Bugs(store_twice_every=50), Nothing(), {"publish_once"} | REPEAT | LOG, {"duplicate_publish", "inconsistent_offset"},
+    ),
     "two_in_fifty_change_places": (
         Bugs(reorder_every=50), Nothing(), {"ordered"} | LOG, {"reordered", "non_monotonic_read"},
     ),
@@ -85,6 +91,12 @@ PULLED: dict[str, tuple[Bugs, Fault, set[str], set[str]]] = {
     # by overlapping; two where one is cut off
     "nothing": (Bugs(), Nothing(), set(), set()),
     "nothing_and_consumers_cut_off": (Bugs(), Disconnect(Role.CONSUMER), REPEAT, {"duplicate_delivery"}),
+    "brought_again_though_settled": (
+        Bugs(return_settled_every=20),
+        Nothing(),
+        {*REPEAT, "never_again"},
+        {"again_after_confirmed_ack", "dequeues_returned"},
+    ),
     "empty_though_it_is_not": (Bugs(deny_every=20), Nothing(), {"linearizable_fifo"}, {"false_empty"}),
     "two_in_fifty_change_places": (
         Bugs(reorder_every=50),
@@ -106,13 +118,13 @@ def test_a_bug_planted_under_pulls_breaks_what_it_should_and_nothing_else(plante
     bugs, fault, violated, counted = PULLED[planted]
     cut_off = isinstance(fault, Disconnect)
     scenario = Scenario(
-        configuration=Memory(planted.replace("_", "-"), bugs=bugs),
+        configuration=Memory(planted.replace("_", "-"), bugs=bugs, acknowledge="confirmed"),
         schedule=Repeat(fault),
         workload=Steady(rate_hz=60, quiet_s=1.0, consumers=1 + cut_off, distance_ms=1 + 3 * cut_off, pull_one=True),
     )
     judgement = run_cell(scenario, tmp_path / "run").judgement
     status = {name: verdict.status for name, verdict in judgement.verdicts.items()}
-    assert set(status) == {*EVERYTHING, "linearizable_fifo"}
+    assert set(status) == {*EVERYTHING, "linearizable_fifo", "never_again"}
     assert status == {name: Status.VIOLATED if name in violated else Status.HELD for name in status}, judgement.trial
     for anomaly in counted:
         assert judgement.counts[anomaly] > 0, anomaly

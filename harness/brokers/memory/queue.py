@@ -27,7 +27,8 @@ _SEQUENCES_RESERVED = 1_000_000
 class Bugs:
     """What a queue shall do wrong. `*_every=n`: to every n-th message; 0: never. Everything else stays right.
 
-    `lose`: confirmed, not stored. `duplicate`: delivered twice, the second time flagged. `reorder`: delivered after its
+    `lose`: confirmed, not stored. `duplicate`: delivered twice, the second time flagged; `unflagged`: and not flagged.
+    `store_twice`: kept as two messages. `return_settled`: delivered again after its acknowledgement. `reorder`: delivered after its
     successor. `corrupt`, `invent`, `foreign`: brings along a damaged copy, a message that nobody published, a message
     of another run. `swallow_duplicate`: confirmed as a duplicate, though it is the first. `deliver_refused`: refused
     for good, delivered all the same. `strand`: kept and never delivered. `skip`: stored, never answered, passed over.
@@ -39,6 +40,9 @@ class Bugs:
 
     lose_every: int = 0
     duplicate_every: int = 0
+    unflagged_every: int = 0
+    store_twice_every: int = 0
+    return_settled_every: int = 0
     reorder_every: int = 0
     corrupt_every: int = 0
     invent_every: int = 0
@@ -172,6 +176,9 @@ class Queue:
             self.counters["published"] += 1
         if not bugs.hits(bugs.lose_every, sequence):
             self._store(_Entry(sequence, payload, now_ns, native_id), now_ns)
+        if bugs.hits(bugs.store_twice_every, sequence):
+            self._sequence += 1
+            self._store(_Entry(self._sequence, payload, now_ns, native_id), now_ns)
         if refused:
             return Answer(Outcome.FAIL, 0, False, "refused")
         if bugs.hits(bugs.skip_every, sequence):
@@ -231,9 +238,12 @@ class Queue:
     def settle(self, consumer: str, sequence: int) -> bool:
         """A consumer is done with a delivery. False if it does not hold it: a second time changes nothing."""
         holder = self._consumers.get(consumer)
-        if holder is None or holder.unsettled.pop(sequence, None) is None:
+        entry = holder.unsettled.pop(sequence, None) if holder is not None else None
+        if entry is None:
             self.counters["acked"] += sequence == 0
             return sequence == 0
+        if entry.count == 1 and self.bugs.hits(self.bugs.return_settled_every, sequence):
+            self._ready.appendleft(entry)
         self.counters["acked"] += 1
         self._log.append(Logged(sequence, None, ""))
         return True
@@ -299,9 +309,10 @@ class Queue:
         entry.count += 1
         number = self._number(sequence)
         sendings.append(Sending(name, sequence, payload, entry.count > 1, entry.count, number))
-        if first and bugs.hits(bugs.duplicate_every, sequence):
-            entry.count += 1
-            sendings.append(Sending(name, sequence, payload, True, entry.count, number))
+        for every, flagged in ((bugs.duplicate_every, True), (bugs.unflagged_every, False)):
+            if first and bugs.hits(every, sequence):
+                entry.count += 1
+                sendings.append(Sending(name, sequence, payload, flagged, entry.count, number))
         if consumer.automatic:
             self._log.append(Logged(sequence, None, ""))
         else:
