@@ -36,7 +36,8 @@ BUGS: dict[str, tuple[Bugs, Fault, set[str], set[str]]] = {
         Bugs(unflagged_every=50), Nothing(), REPEAT, {"duplicate_delivery", "unflagged_redelivery"},
     ),
     "a_message_in_fifty_stored_twice": (
-        Bugs(store_twice_every=50), Nothing(), {"publish_once"} | REPEAT | LOG, {"duplicate_publish", "inconsistent_offset"},
+        Bugs(store_twice_every=50), Nothing(),
+        {"publish_once"} | REPEAT | LOG, {"duplicate_publish", "inconsistent_offset"},
     ),
     "two_in_fifty_change_places": (
         Bugs(reorder_every=50), Nothing(), {"ordered"} | LOG, {"reordered", "non_monotonic_read"},

@@ -57,8 +57,11 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "queue_operations.py": _QUEUE,
     "queue_witnesses.py": _QUEUE,
     "places.py": ("places", "delivery", "ordering", "fifo", "reference"),
-    "bounds.py": ("judge",),
-    "sentences.py": ("judge", "delivery", "trial"),
+    "bounds.py": ("judge", "latency"),
+    "chunk_index.py": ("chunk_index", "delivery", "reference"),
+    "invocations.py": ("invocations", "ordering", "reference"),
+    "judge.py": (*_TABLES, "latency", "availability", "streams", "linearizability", "reference"),
+    "sentences.py": ("judge", "delivery", "trial", "latency", "availability"),
 }
 """Which tests/test_checkers_*.py concern a file; for all others that of its name, the tables, and the reference."""
 
