@@ -5,27 +5,26 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
 from typing import TYPE_CHECKING
 
 from harness.cli.ending import Ending
-from harness.cli.figures import ending, line, tell
+from harness.cli.figures import described, ending, machine, plain, shown, tell
 
 if TYPE_CHECKING:
     from harness.bench.cells import Cost
-    from harness.bench.figure import Figure
 
 
 def show(arguments: argparse.Namespace) -> Ending:
     """Run the cells, print what each cost, and compare with the goals."""
-    from harness.bench import pace
+    from harness.bench import calibration, pace
     from harness.bench.cells import PHASES, measure
 
     costs: list[Cost] = []
-    paces: list[Figure] = []
+    told_machine = machine()
     if not arguments.json:
-        print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+        print(described(told_machine))
+    calibrated = [*shown(arguments, calibration.measure())]
+    if not arguments.json:
         print(f"{'cell':<22}{'engine':<12}" + "".join(f"{phase:>9}" for phase in PHASES), end="")
         print(f"{'silence':>9}{'wall':>8}{'goal':>8}{'overhead':>10}{'goal':>8}   s; the first goal is without silence")
     for cost in measure(tell=tell):
@@ -34,14 +33,11 @@ def show(arguments: argparse.Namespace) -> Ending:
             print(_line(cost, PHASES), flush=True)
     if not arguments.json:
         print(f"\n{'cells an hour':<78}{'measured':>10}  {'':<16}{'goal':>10}   {pace.NOTE}")
-    for figure in pace.measure(tell=tell):
-        paces.append(figure)
-        if not arguments.json:
-            print(line(figure), flush=True)
+    paces = [*shown(arguments, pace.measure(tell=tell))]
     if arguments.json:
         told = [{**dataclasses.asdict(cost), "met": cost.met, **_overhead(cost)} for cost in costs]
-        paced = [{**dataclasses.asdict(figure), "met": figure.met} for figure in paces]
-        print(json.dumps({"cells": told, "figures": paced}, indent=2))
+        head = {"machine": told_machine, "calibration": plain(calibrated)}
+        print(json.dumps({**head, "cells": told, "figures": plain(paces)}, indent=2))
     verdicts: list[tuple[str, bool | None]] = []
     for cost in costs:
         name = f"{cost.asked.name} on {cost.asked.engine}"

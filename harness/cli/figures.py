@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.cli.ending import HELD, VIOLATED, Ending
@@ -21,29 +21,53 @@ Tell = Callable[[str], None]
 
 def show(arguments: argparse.Namespace, measure: Callable[[Tell], Iterator[Figure]], *, note: str) -> Ending:
     """Measure, print and compare with the goals. `note`: how it is measured, for the head of the table."""
+    from harness.bench import calibration
+
+    told_machine = machine()
+    if not arguments.json:
+        print(described(told_machine))
+        print(f"{'what':<78}{'measured':>10}  {'':<16}{'goal':>10}   {note}")
+    calibrated = [*shown(arguments, calibration.measure())]
+    figures = [*shown(arguments, measure(tell))]
+    if arguments.json:
+        document = {"machine": told_machine, "calibration": plain(calibrated), "figures": plain(figures)}
+        print(json.dumps(document, indent=2))
+    verdicts = [(figure.name, figure.met) for figure in figures]
+    return ending(arguments, "figures", verdicts, sum(bool(figure.unavailable) for figure in figures))
+
+
+def machine() -> dict[str, object]:
+    """What this machine is, and what runs the harness on it."""
     import numpy as np
 
-    machine = {
+    return {
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-    figures: list[Figure] = []
-    if not arguments.json:
-        print(f"{machine['platform']}, {machine['cores']} cores, load {machine['load']},", end=" ")
-        print(f"Python {machine['python']}, numpy {machine['numpy']}")
-        print(f"{'what':<78}{'measured':>10}  {'':<16}{'goal':>10}   {note}")
-    for figure in measure(tell):
-        figures.append(figure)
+
+
+def described(machine: Mapping[str, object]) -> str:
+    """A machine in one line."""
+    return (
+        f"{machine['platform']}, {machine['cores']} cores, load {machine['load']}, "
+        f"Python {machine['python']}, numpy {machine['numpy']}"
+    )
+
+
+def shown(arguments: argparse.Namespace, figures: Iterator[Figure]) -> Iterator[Figure]:
+    """The same figures; a line of each is printed as it comes, unless one document is asked for."""
+    for figure in figures:
         if not arguments.json:
             print(line(figure), flush=True)
-    if arguments.json:
-        told = [{**dataclasses.asdict(figure), "met": figure.met} for figure in figures]
-        print(json.dumps({"machine": machine, "figures": told}, indent=2))
-    verdicts = [(figure.name, figure.met) for figure in figures]
-    return ending(arguments, "figures", verdicts, sum(bool(figure.unavailable) for figure in figures))
+        yield figure
+
+
+def plain(figures: Sequence[Figure]) -> list[dict[str, object]]:
+    """Figures as plain data."""
+    return [{**dataclasses.asdict(figure), "met": figure.met} for figure in figures]
 
 
 def line(figure: Figure) -> str:

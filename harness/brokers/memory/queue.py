@@ -27,15 +27,15 @@ _SEQUENCES_RESERVED = 1_000_000
 class Bugs:
     """What a queue shall do wrong. `*_every=n`: to every n-th message; 0: never. Everything else stays right.
 
-    `lose`: confirmed, not stored. `duplicate`: delivered twice, the second time flagged; `unflagged`: and not flagged.
-    `store_twice`: kept as two messages. `return_settled`: delivered again after its acknowledgement. `reorder`: delivered after its
-    successor. `corrupt`, `invent`, `foreign`: brings along a damaged copy, a message that nobody published, a message
-    of another run. `swallow_duplicate`: confirmed as a duplicate, though it is the first. `deliver_refused`: refused
-    for good, delivered all the same. `strand`: kept and never delivered. `skip`: stored, never answered, passed over.
-    `number_twice`: called by its predecessor's number, to everybody. `backwards`: delivered after its successor, if
-    that is another producer's. `confirm_too_early`: confirmed when it comes, on file only as it is delivered.
-    `forget_on_restart`: nothing outlives a restart. `deny`: of the pulls for which there is a message, every n-th is
-    answered as if there were none.
+    `lose`: confirmed, not stored. `duplicate`: delivered twice, the second time flagged; `unflagged`: and not
+    flagged. `store_twice`: kept as two messages. `return_settled`: delivered again after its acknowledgement.
+    `reorder`: delivered after its successor. `corrupt`, `invent`, `foreign`: brings along a damaged copy, a message
+    that nobody published, a message of another run. `swallow_duplicate`: confirmed as a duplicate, though it is the
+    first. `deliver_refused`: refused for good, delivered all the same. `strand`: kept and never delivered. `skip`:
+    stored, never answered, passed over. `number_twice`: called by its predecessor's number, to everybody.
+    `backwards`: delivered after its successor, if that is another producer's. `confirm_too_early`: confirmed when it
+    comes, on file only as it is delivered. `forget_on_restart`: nothing outlives a restart. `deny`: of the pulls for
+    which there is a message, every n-th is answered as if there were none.
     """
 
     lose_every: int = 0
