@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -28,7 +29,7 @@ from harness.report.html.page import page
 from harness.report.json import schema
 from harness.report.life import lives
 from harness.report.markdown import BYTES_MAX, summary
-from harness.report.model import Report, load
+from harness.report.model import Report, Tally, load
 from harness.report.series import phase_loads, series
 from harness.report.session import SessionCell, SessionFile, read_session, write_session
 from harness.run import Run
@@ -362,6 +363,9 @@ def test_the_summary_fits_a_step_summary_and_names_what_broke(built: Paths, repo
     assert "✗ neither" in text
     assert "`assay verify --configuration nats-r1-file --fault power_loss --assay-seed 42`" in text
     assert "<script>" not in re.sub(r"(`+) ?.*?[^`]\1(?!`)", "", text)
+    assert "cells were clean" not in text
+    clean = dataclasses.replace(report, cell_tally=Tally(held=58))
+    assert "58 cells were clean: at 95 %, at most 5.0 % of such cells violate what is claimed;" in summary(clean)
     many = Report(**{**{name: getattr(report, name) for name in report.__slots__}, "untested": ("x" * 390,) * 10**5})
     assert len(summary(many).encode()) < 2 * BYTES_MAX
 

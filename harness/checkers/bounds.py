@@ -71,6 +71,19 @@ def trials_to_exclude(probability: float, confidence: float = CONFIDENCE) -> int
     return math.ceil(math.log(1 - confidence) / math.log1p(-probability))
 
 
+def excluded(cells: int) -> str:
+    """What so many cells without a violation exclude, as a sentence.
+
+    >>> excluded(58)
+    '58 cells were clean: at 95 %, at most 5.0 % of such cells violate what is claimed; to say 1 % takes 299'
+    """
+    clean = "1 cell was" if cells == 1 else f"{cells} cells were"
+    return (
+        f"{clean} clean: at {100 * CONFIDENCE:g} %, at most {100 * upper_bound(0, cells):.1f} % of such "
+        f"cells violate what is claimed; to say 1 % takes {trials_to_exclude(0.01)}"
+    )
+
+
 def same_rate(violating: int, trials: int, others_violating: int, others_trials: int) -> float:
     """How likely tables at least as uneven as this one are if both rates are the same: Fisher's exact test, two-sided
     (all tables with the same margins that are no more likely than the one that was seen).

@@ -138,6 +138,12 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
             f"{len(unknown)} of {len(record.cells)} cells ({share:.1f} %) are UNKNOWN; allowed are up to "
             f"{settings.allow_unknown:g} % (--assay-allow-unknown)"
         )
+    demanded = [cell for cell in record.cells if cell.expected.keep and not cell.expected.violate]
+    clean = sum(cell.outcome == "passed" for cell in demanded)
+    if clean and not any(cell.outcome == "failed" for cell in record.cells):
+        from harness.checkers.bounds import excluded
+
+        terminalreporter.write_line(excluded(clean))
     for trouble in config.stash.get(LEFT, []):
         terminalreporter.write_line(f"left behind, the next session tries again: {trouble}", red=True)
     terminalreporter.write_line(f"seed {settings.seed}; session {record.directory}")

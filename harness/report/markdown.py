@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from harness.checkers import bounds
 from harness.report.matrix import Matrix, figures
 from harness.report.model import CellView, Report, Tally
 
@@ -39,6 +40,7 @@ def summary(report: Report) -> str:
         f"## {_text(report.headline)}",
         f"Claims: {_tally(report.claims)}. Cells: {_tally(report.cell_tally)}, {report.cell_tally.unclaimed} without a "
         f"claim. Seed {session.seed}, engine {_text(session.engine or 'unknown')}, Assay {_text(session.assay)}.",
+        _excluded(report.cell_tally),
         *(_matrix(matrix) for matrix in report.matrices),
         _legend() if report.matrices else "",
         _listed("Violated", report.worst),
@@ -51,6 +53,11 @@ def summary(report: Report) -> str:
     if len(data) <= BYTES_MAX:
         return text
     return data[:BYTES_MAX].decode(errors="ignore").rsplit("\n", 1)[0] + "\n\n(cut here; see index.html)\n"
+
+
+def _excluded(cells: Tally) -> str:
+    """What a session without any violation excludes."""
+    return f"{bounds.excluded(cells.held)}." if cells.held and not cells.violated else ""
 
 
 def _matrix(matrix: Matrix) -> str:

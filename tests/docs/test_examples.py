@@ -1,7 +1,8 @@
 """Does each small history on the pages show what the page says of it, and nothing else?
 
 A block of the language `history` is written in the words of tests/histories.py, one event a line; a line `terms(...)`
-changes the terms. Below it stands what a judge says: "Found: `lost`. Violated: `at_least_once`. Counted: `acked` 2."
+changes the terms. Below it stands what a judge says: "Found: `lost`. Violated: `at_least_once`. Counted: `acked` 2.
+Measured: `publishing` 12 ms."
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Example(NamedTuple):
     found: frozenset[str]
     violated: frozenset[str]
     counted: dict[str, int]
+    measured: dict[str, int]
 
 
 def examples(page: str) -> list[Example]:
@@ -63,11 +65,14 @@ def examples(page: str) -> list[Example]:
     for section in re.split(r"^#{2,4} ", read(page), flags=re.MULTILINE)[1:]:
         heading = section.partition("\n")[0].strip("`")
         for code, said in _EXAMPLE.findall(section):
-            parts = dict(re.findall(r"(Found|Violated|Counted): (.*?)\.(?:\s|$)", said.replace("\n", " ")))
-            counted = {name: int(count) for name, count in _COUNT.findall(parts.get("Counted", ""))}
+            parts = dict(re.findall(r"(Found|Violated|Counted|Measured): (.*?)\.(?:\s|$)", said.replace("\n", " ")))
+            counted, measured = (
+                {name: int(count) for name, count in _COUNT.findall(parts.get(part, ""))}
+                for part in ("Counted", "Measured")
+            )
             names = [frozenset(_NAME.findall(parts.get(part, ""))) for part in ("Found", "Violated")]
             assert "Found" in parts, f"{page}, {heading}: nothing says what is found: {said}"
-            made.append(Example(heading, code, *names, counted))
+            made.append(Example(heading, code, *names, counted, measured))
     return made
 
 
@@ -80,6 +85,18 @@ def judged(code: str) -> Judgement:
     ]
     (terms,) = [value for value in values if isinstance(value, Terms)] or [histories.TERMS]
     return judge(histories.history(*(value for value in values if not isinstance(value, Terms)), terms=terms))
+
+
+def measured_ms(judgement: Judgement) -> dict[str, float]:
+    """The outages, and the recovery from the one injection, in ms."""
+    told = judgement.availability
+    (recovery,) = told.recoveries
+    windows = {"publishing": told.publishing, "delivering": told.delivering}
+    measured = {name: (window.end_ns - window.begin_ns) / 1e6 for name, window in windows.items() if window}
+    for name, recovered_ns in (("publishing", recovery.publishing_ns), ("delivering", recovery.delivering_ns)):
+        if recovered_ns is not None:
+            measured[f"recovered_{name}"] = recovered_ns / 1e6
+    return measured
 
 
 EXAMPLES = [
@@ -96,6 +113,8 @@ def test_an_example_shows_what_its_page_says(example: Example) -> None:
     violated = {name for name, verdict in judgement.verdicts.items() if verdict.status is Status.VIOLATED}
     assert violated == example.violated
     assert {name: judgement.counts[name] for name in example.counted} == example.counted
+    if example.measured:
+        assert measured_ms(judgement) == example.measured
 
 
 def test_every_anomaly_has_an_example_that_shows_it() -> None:
