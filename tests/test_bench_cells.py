@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,10 @@ from harness import catalogue
 from harness.bench import cells, pace
 from harness.bench.figure import Figure
 from harness.cli.main import main
+from harness.errors import Trouble
+from harness.history.history import History
+from harness.history.store import write_history
+from tests.histories import deliver, history, injection, publish, terms
 
 PHASES_S = {"deploy": 1.0, "quiet": 2.0, "break": 1.0, "mend": 0.5, "recover": 1.5, "drain": 3.0, "audit": 0.2}
 
@@ -119,3 +124,24 @@ def test_costs_and_paces_as_json_are_one_document(capsys: pytest.CaptureFixture[
     assert all(figure["value"] > 0 for figure in told["calibration"])
     assert [cell["overhead_met"] for cell in told["cells"]] == [True, False, None]
     assert [figure["met"] for figure in told["figures"]] == [True, None]
+
+
+@pytest.mark.parametrize(
+    ("past", "why"),
+    [
+        (history(publish(1).acked(), deliver(1).acknowledged(), terms=terms(injections=(injection(),))), ""),
+        (
+            history(publish(1).acked(), deliver(1).acknowledged(), terms=terms(injections=(injection(bit_ns=None),))),
+            "kill_leader did not bite",
+        ),
+        (history(publish(1).acked(), terms=terms(injections=(injection(),))), "1 messages were lost"),
+    ],
+    ids=["right", "inert", "lossy"],
+)
+def test_the_time_of_a_cell_that_proves_nothing_is_not_told(past: History, why: str, tmp_path: Path) -> None:
+    write_history(tmp_path, past)
+    if not why:
+        assert cells.vouched(tmp_path).publications.rows == 1
+        return
+    with pytest.raises(Trouble, match=why):
+        cells.vouched(tmp_path)

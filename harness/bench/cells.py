@@ -17,9 +17,10 @@ import numpy as np
 
 from harness import catalogue
 from harness.engines.pool import Pool
-from harness.errors import AssayError
-from harness.history.store import read_history
+from harness.errors import AssayError, Trouble
+from harness.history.history import History
 from harness.ledger import Ledger
+from harness.run import Run
 from harness.runner.execute import Lease, execute
 from harness.scenario.plan import cell_seed
 from harness.scenario.scenario import Cell, Scenario
@@ -146,10 +147,21 @@ def _cost(asked: Asked, engine: Engine, pool: Pool, directory: Path) -> Cost:
     if reason := engine.unavailable(configuration.nodes()):
         return Cost(asked=asked, unavailable=reason)
     execute(cell, lease=leasing(pool, engine), directory=directory, ledger=Ledger.open(), claims=lambda *_: ())
-    history = read_history(directory)
+    history = vouched(directory)
     phases = history.phases
     lengths_s = (phases.end_ns - phases.begin_ns) / 1e9
     names = np.asarray([history.word(word) for word in phases.phase])
     by_phase = {phase: round(float(lengths_s[names == phase].sum()), 3) for phase in PHASES}
     silence_s = min(history.terms.silence_s, by_phase["drain"]) if history.terms.silence_needed else 0.0
     return Cost(asked=asked, wall_s=round(float(phases.end_ns.max()) / 1e9, 3), phases_s=by_phase, silence_s=silence_s)
+
+
+def vouched(directory: Path) -> History:
+    """The history of a cell of which the time is told. Raises Trouble if it proves nothing: its fault did not bite, or
+    what was acked is gone."""
+    run = Run(directory)
+    if inert := [one.fault for one in run.history.terms.injections if one.bit_ns is None]:
+        raise Trouble(f"{directory.name}: {inert[0]} did not bite, so its time means nothing")
+    if lost := run.judgement.counts["lost"]:
+        raise Trouble(f"{directory.name}: {lost} messages were lost, so its time means nothing")
+    return run.history
