@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 
 from harness.checkers import messages as flag
-from harness.checkers.gathering import RUNS_MAX, SAID_BY, Gathering, alike
+from harness.checkers.gathering import RUNS_MAX, SAID_BY, Gathering, in_parts
 from harness.checkers.gathering import deliveries as deliveries_in_numpy
 from harness.checkers.gathering import publications as publications_in_numpy
 from harness.checkers.lanes import KEPT, LATEST, constant, starts_of
@@ -37,13 +37,7 @@ _REPEATED_ABOVE = np.uint16((flag.REPEATED // flag.RECEIVED).bit_length() - 1)
 
 def publications(gathering: Gathering, chunk: Columns) -> None:
     """As `gathering.publications`."""
-    if alike(gathering, chunk):
-        return
-    connection = gathering.producers.of(chunk)
-    starts = starts_of(connection)
-    if 1 < len(starts) <= RUNS_MAX:
-        for part in chunk.parts(starts):
-            publications(gathering, part)
+    if (connection := in_parts(gathering, chunk, publications)) is None:
         return
     gathering.room_for(int(chunk.broker_sequence.max()))
     if gathering.places.sparse or gathering.sequence.itemsize > 4 or not (chunk.attempt == 1).all():

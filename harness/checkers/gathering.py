@@ -7,6 +7,7 @@ connection. Deliveries are gathered after all publications.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,13 +176,7 @@ SAID_BY = np.array([_said_by(code) for code in range(32)], np.uint16)
 
 def publications(gathering: Gathering, chunk: Columns) -> None:
     """Gather some publications."""
-    if alike(gathering, chunk):
-        return
-    connection = gathering.producers.of(chunk)
-    starts = starts_of(connection)
-    if 1 < len(starts) <= RUNS_MAX:
-        for part in chunk.parts(starts):
-            publications(gathering, part)
+    if (connection := in_parts(gathering, chunk, publications)) is None:
         return
     places = gathering.places.of(chunk.message)
     at, once = stretch(places), ascending(places)
@@ -208,6 +203,20 @@ def publications(gathering: Gathering, chunk: Columns) -> None:
     retries["place"], retries["attempt"] = places[rows], chunk.attempt[rows]
     retries["connection"], retries["invoked_ns"] = connection[rows], chunk.invoked_ns[rows]
     gathering._retries.append(retries)
+
+
+def in_parts(gathering: Gathering, chunk: Columns, gather: Callable[[Gathering, Columns], None]) -> Array | None:
+    """Gather publications that are alike, or a few connections', each of these by `gather`. What is neither is left:
+    the connection of each of its rows."""
+    if alike(gathering, chunk):
+        return None
+    connection = gathering.producers.of(chunk)
+    starts = starts_of(connection)
+    if not 1 < len(starts) <= RUNS_MAX:
+        return connection
+    for part in chunk.parts(starts):
+        gather(gathering, part)
+    return None
 
 
 def alike(gathering: Gathering, chunk: Columns) -> bool:
