@@ -155,10 +155,21 @@ def test_a_file_that_makes_sense_and_is_another_is_refused(
     assert re.search(rf"{file} is damaged or foreign: its SHA-256 is not the one", error.message)
 
 
+def test_a_row_less_of_a_table_whose_columns_are_even_is_refused(tmp_path: Path) -> None:
+    """Nothing but format.json says how many there are, and all their files are as they were."""
+    past = fair_history(*(effect(number) for number in range(1, 401)))
+    run = written(past, tmp_path)
+    head = json.loads((run / "format.json").read_text())
+    assert head["rows"]["effects"] == 400
+    head["rows"]["effects"] = 399
+    (run / "format.json").write_text(json.dumps(head))
+    assert "format.json is damaged or foreign: its own SHA-256 is not the one" in refusal(run).message
+
+
 def test_a_run_from_before_there_were_sums_is_read(tmp_path: Path) -> None:
     run = written(FAIR, tmp_path)
     head = json.loads((run / "format.json").read_text())
-    del head["sha256"]
+    del head["sha256"], head["sum"]
     (run / "format.json").write_text(json.dumps(head))
     assert Run(run).judgement.verdicts
 

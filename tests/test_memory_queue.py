@@ -100,11 +100,17 @@ def run(queue: Queue, first: int = 1, last: int = 100) -> Told:
 
 
 TENTH = list(range(10, 101, 10))
+NINTH = list(range(10, 101, 9))
+"""Of every ten numbers one is a copy's."""
+
 SHOWS: dict[str, tuple[Bugs, dict[str, list[int]]]] = {
     "a right queue shows nothing": (Bugs(), {}),
     "lose": (Bugs(lose_every=10), {"lost": TENTH}),
     "lose, another seed": (Bugs(lose_every=10, seed=3), {"lost": [one - 7 for one in TENTH]}),
     "duplicate": (Bugs(duplicate_every=10), {"duplicate": TENTH, "shared number": TENTH}),
+    "unflagged": (Bugs(unflagged_every=10), {"duplicate": TENTH, "unflagged": TENTH, "shared number": TENTH}),
+    "store twice": (Bugs(store_twice_every=10), {"duplicate": NINTH, "unflagged": NINTH}),
+    "return settled": (Bugs(return_settled_every=10), {"duplicate": TENTH, "shared number": TENTH}),
     "reorder": (Bugs(reorder_every=10), {"overtaken": TENTH[:-1], "backwards": TENTH[:-1]}),
     "corrupt": (Bugs(corrupt_every=10), {"corrupt": [0] * 10}),
     "invent": (Bugs(invent_every=10), {"phantom": TENTH}),

@@ -1,4 +1,5 @@
-"""Are the files of a frozen run still as they were written? Their SHA-256 sums say, which its format.json holds.
+"""Are the files of a frozen run still as they were written? Their SHA-256 sums say, which its format.json holds, with
+its own.
 
 They find what was cut, mixed up between runs, or changed on the disk, where the file by itself still makes sense: one
 letter less in the word "lost", and nobody lost a connection. They are no signature: who rewrites a run can seal it.
@@ -7,6 +8,7 @@ letter less in the word "lost", and nobody lost a connection. They are no signat
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,6 +26,12 @@ def changed(directory: Path, paths: Iterable[Path], sums: Mapping[str, object]) 
         if sums.get(name) != found:
             return directory / name, "its SHA-256 is not the one that it was frozen with"
     return None
+
+
+def sum_of(data: Mapping[str, object]) -> str:
+    """The sum of plain data: of its JSON with keys sorted and nothing between the words."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest(path: Path) -> str:

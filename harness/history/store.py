@@ -32,7 +32,7 @@ FORMAT = 2
 FORMAT_FILE, TERMS_FILE, WORDS_FILE = "format.json", "terms.json", "words.json"
 SCENARIO_FILE, PLAN_FILE, PROGRESS_FILE = "scenario.json", "plan.json", "progress.json"
 JOURNALS, TABLES_FOLDER = "journals", "tables"
-_HEAD = {"format", "assay", "rows", "chunk_rows", "sha256"}
+_HEAD = {"format", "assay", "rows", "chunk_rows", "sha256", "sum"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -48,7 +48,7 @@ def write_history(directory: Path, history: History) -> None:
     rows = {name: history.tables[name].rows for name in TABLES}
     sums = seal.sums_of(directory, _sealed(directory, rows))
     head = {"format": FORMAT, "assay": version(), "rows": rows, "chunk_rows": CHUNK_ROWS, "sha256": sums}
-    write_json(directory / FORMAT_FILE, head)
+    write_json(directory / FORMAT_FILE, {**head, "sum": seal.sum_of(head)})
 
 
 def read_history(directory: Path) -> History:
@@ -67,6 +67,9 @@ def read_history(directory: Path) -> History:
     sealed = _sealed(directory, [name for name in TABLES if name in head["rows"]])
     if "sha256" in head and (wrong := seal.changed(directory, sealed, head["sha256"])):
         raise damaged(*wrong)
+    # Where all columns are even, how many rows there are stands in no other file.
+    if "sum" in head and head["sum"] != seal.sum_of({name: head[name] for name in head if name != "sum"}):
+        raise damaged(directory / FORMAT_FILE, "its own SHA-256 is not the one that it was written with")
     return History(tables, terms, tuple(words))
 
 

@@ -53,7 +53,7 @@ from harness.checkers.judge import judge  # noqa: E402
 from harness.cli import importing, recheck  # noqa: E402
 from harness.errors import AssayError, Refused  # noqa: E402
 from harness.guarantee import Status  # noqa: E402
-from harness.history import proceedings, store  # noqa: E402
+from harness.history import proceedings, seal, store  # noqa: E402
 from harness.history.exchange import export_directory, export_stream  # noqa: E402
 from harness.history.history import History  # noqa: E402
 from harness.history.query import ask  # noqa: E402
@@ -145,6 +145,8 @@ def resealed(one: Stock, other: Stock, chance: Random, where: Path) -> tuple[str
     head["sha256"] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     if chance.random() < 0.3:
         head["rows"] = json.loads(other.frozen[store.FORMAT_FILE])["rows"]
+    del head["sum"]
+    head["sum"] = seal.sum_of(head)
     return done, _judged({**files, store.FORMAT_FILE: json.dumps(head).encode()}, where, chance)
 
 
