@@ -39,3 +39,11 @@ def test_times_are_kept_only_where_numbers_do_not_say_the_order(
         gathered: gathering.Gathering = gather(past, compiled=compiled).gathered
         kept = len(gathered.invoked.times_ns)
         assert kept == (0 if case in IN_ORDER else gathered.places.count)
+
+
+def test_connections_that_are_too_mixed_to_be_followed_one_by_one_have_their_times_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gathering, "RUNS_MAX", 1)
+    past = history(publish(1).at(1).acked(), publish(2).at(2).over(2).acked(), publish(3).at(3).acked(), deliver(1))
+    assert len(gather(past, compiled=False).gathered.invoked.times_ns) == 3
