@@ -355,7 +355,7 @@ def test_what_is_claimed_of_a_cell_is_demanded_after_what_its_test_demands(
         outcome,
         code,
     )
-    clean = "1 cell was clean: at 95 %, at most 95.0 % of such cells violate what is claimed; to say 1 % takes 299"
+    clean = "clean cells: 1; excludes, at 95 %, a defect that shows in each with a chance of 95.0 % or more (1 %: 299*"
     if body == "pass":
         result.stdout.fnmatch_lines(["✓ HELD *memory-one-nothing*", clean])
     else:

@@ -363,9 +363,9 @@ def test_the_summary_fits_a_step_summary_and_names_what_broke(built: Paths, repo
     assert "✗ neither" in text
     assert "`assay verify --configuration nats-r1-file --fault power_loss --assay-seed 42`" in text
     assert "<script>" not in re.sub(r"(`+) ?.*?[^`]\1(?!`)", "", text)
-    assert "cells were clean" not in text
+    assert "clean cells" not in text
     clean = dataclasses.replace(report, cell_tally=Tally(held=58))
-    assert "58 cells were clean: at 95 %, at most 5.0 % of such cells violate what is claimed;" in summary(clean)
+    assert "clean cells: 58; excludes, at 95 %, a defect that shows in each with a chance of 5.0 %" in summary(clean)
     many = Report(**{**{name: getattr(report, name) for name in report.__slots__}, "untested": ("x" * 390,) * 10**5})
     assert len(summary(many).encode()) < 2 * BYTES_MAX
 

@@ -72,15 +72,15 @@ def trials_to_exclude(probability: float, confidence: float = CONFIDENCE) -> int
 
 
 def excluded(cells: int) -> str:
-    """What so many cells without a violation exclude, as a sentence.
+    """What so many cells without a violation exclude, as a sentence. Of a defect that only some of them can meet it
+    says nothing.
 
     >>> excluded(58)
-    '58 cells were clean: at 95 %, at most 5.0 % of such cells violate what is claimed; to say 1 % takes 299'
+    'clean cells: 58; excludes, at 95 %, a defect that shows in each with a chance of 5.0 % or more (1 %: 299 cells)'
     """
-    clean = "1 cell was" if cells == 1 else f"{cells} cells were"
     return (
-        f"{clean} clean: at {100 * CONFIDENCE:g} %, at most {100 * upper_bound(0, cells):.1f} % of such "
-        f"cells violate what is claimed; to say 1 % takes {trials_to_exclude(0.01)}"
+        f"clean cells: {cells}; excludes, at {100 * CONFIDENCE:g} %, a defect that shows in each with a chance of "
+        f"{100 * upper_bound(0, cells):.1f} % or more (1 %: {trials_to_exclude(0.01)} cells)"
     )
 
 

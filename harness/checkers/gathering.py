@@ -66,13 +66,16 @@ class Gathering:
     none. `connection`: of the first attempt of each, 0 where it had none; `invoked`: in which order they were;
     `retries`: the others, by place and attempt. `apart`: places of messages with two numbers.
     `by_group`: where there may be several groups, SEEN and DONE of each message, by the group's word. `whole`:
-    deliveries of messages of ours; `chunks`: where to look for them. `labels`: anything.
+    deliveries of messages of ours; `chunks`: where to look for them. `labels`: scratch, of 2 bytes a message, of who
+    looks for repeats.
     """
 
     places: Places
     flags: Array
     connection: Array
     invoked: Invocations
+    chunks: ChunkIndex
+    labels: Array
     sequence: Array = field(default_factory=lambda: np.empty(0, np.uint32))
     retries: Array = field(default_factory=lambda: np.empty(0, RETRY))
     apart: list[Array] = field(default_factory=list)
@@ -84,8 +87,6 @@ class Gathering:
     producers: Connections = field(default_factory=lambda: Connections(zero=False))
     consumers: Connections = field(default_factory=lambda: Connections(zero=True))
     lanes: Lanes = field(default_factory=Lanes)
-    chunks: ChunkIndex = field(default_factory=lambda: ChunkIndex(0, 0, 1))
-    labels: Array = field(default_factory=lambda: np.empty(0, np.uint16))
     _retries: list[Array] = field(default_factory=list)
 
     @classmethod
